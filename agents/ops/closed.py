@@ -1,0 +1,143 @@
+"""The closed form: fast weights as matrices, write directions by hand as rank-one products.
+
+Every direction is an outer product, δ_W = p ⊗ post, so ‖δ_W‖ = ‖p‖ ‖post‖, and the post factors of
+both rules are written out in `agents.rules`: no autograd inside the step, no second-order graph.
+Handles everything that a rule can be set to, and is what a single step for acting uses.
+"""
+
+import torch
+from torch import Tensor
+
+from agents.cells import Cell
+from agents.ops.interface import NetworkParameters, Probes
+from agents.rules import Rule, StepRecord, clip_scale, inner_loss
+from agents.state import FastWeights, PlasticState
+
+
+def run(
+    parameters: NetworkParameters,
+    rule: Rule,
+    cell: Cell,
+    x: Tensor,
+    state: PlasticState,
+    episode_starts: Tensor | None,
+    *,
+    probe: bool,
+) -> tuple[Tensor, PlasticState, Probes | None]:
+    """Run the network as `agents.ops.interface.Form` says."""
+    outputs, probes = [], []
+    for t, x_t in enumerate(x.unbind(1)):
+        if episode_starts is not None:
+            state = state.reset(episode_starts[:, t])
+        output, state, step_probes = step(parameters, rule, cell, x_t, state, probe=probe)
+        outputs.append(output)
+        probes.append(step_probes)
+    output = torch.stack(outputs, dim=1)
+    if not probe:
+        return output, state, None
+    return output, state, Probes(*(torch.stack(values, 1) for values in zip(*probes, strict=True)))
+
+
+def step(
+    parameters: NetworkParameters,
+    rule: Rule,
+    cell: Cell,
+    x: Tensor,
+    state: PlasticState,
+    *,
+    probe: bool = False,
+) -> tuple[Tensor, PlasticState, tuple[Tensor, ...]]:
+    """Take one step.
+
+    Args:
+        parameters: Slow parameters.
+        rule: Plasticity rule.
+        cell: Recurrent cell.
+        x: Input [B, in].
+        state: State before the step.
+        probe: Whether to return probes.
+
+    Returns:
+        All readout units o_t [B, readout], the state after the write, and the fields of `Probes`
+        of this step, each [B], or none.
+    """
+    layers, fast = parameters.layers, state.fast
+
+    def forward(name: str, p: Tensor) -> Tensor:
+        q = torch.addmm(layers[name].bias, p, layers[name].weight)
+        if not rule.plastic:
+            return q
+        return q + fast[name].bias + torch.bmm(p.unsqueeze(1), fast[name].weight).squeeze(1)
+
+    def backward(name: str, grad_q: Tensor) -> Tensor:
+        through_fast = torch.bmm(fast[name].weight, grad_q.unsqueeze(2)).squeeze(2)
+        return grad_q @ layers[name].weight.T + through_fast
+
+    has_encoder = "encoder" in layers
+    encoded = torch.relu(forward("encoder", x)) if has_encoder else x
+    q = forward("cell_input", encoded) + forward("cell_hidden", state.hidden.h)
+    cell_step = cell.forward(q, state.hidden)
+    output = forward("readout", cell_step.hidden.h)
+
+    record = StepRecord(
+        cell=cell,
+        cell_step=cell_step,
+        encoded=encoded if has_encoder else None,
+        output=output,
+        output_weight=parameters.output_weight,
+        backward=backward,
+    )
+    posts = rule.posts(record)
+    pres = {"encoder": x, "cell_input": encoded, "cell_hidden": state.hidden.h}
+    pres["readout"] = cell_step.hidden.h
+    squared_norm = _squared_norm(pres, posts, rule) if posts else torch.zeros_like(output[:, 0])
+    eta_before_clip, decay = rule.rates(output)
+    eta = eta_before_clip * clip_scale(squared_norm, rule.max_norm)
+    written = _write(parameters, rule, pres, posts, fast, eta, 1 - decay)
+
+    probes: tuple[Tensor, ...] = ()
+    if probe:
+        loss = inner_loss(output, parameters.output_weight)
+        values = (eta, eta_before_clip, decay, squared_norm.sqrt(), loss)
+        probes = tuple(value.detach() for value in values)
+    return output, PlasticState(cell_step.hidden, written), probes
+
+
+def _squared_norm(pres: dict[str, Tensor], posts: dict[str, Tensor], rule: Rule) -> Tensor:
+    """Return n² [B] over all plastic tensors of each sample."""
+    total = torch.zeros((), dtype=posts["readout"].dtype, device=posts["readout"].device)
+    for name, post in posts.items():
+        squared_pre = pres[name].square().sum(dim=1)
+        if rule.writes_bias:
+            squared_pre = squared_pre + 1  # the bias is a weight whose input is 1
+        total = total + squared_pre * post.square().sum(dim=1)
+    return total
+
+
+def _write(
+    parameters: NetworkParameters,
+    rule: Rule,
+    pres: dict[str, Tensor],
+    posts: dict[str, Tensor],
+    fast: dict[str, FastWeights],
+    eta: Tensor,
+    keep: Tensor,
+) -> dict[str, FastWeights]:
+    """Return keep · w̃ + η α ⊙ δ for every layer."""
+    written = {}
+    for name in fast:
+        layer, post = parameters.layers[name], eta[:, None] * posts[name]
+        delta = pres[name].unsqueeze(2) * post.unsqueeze(1)
+        weight = keep[:, None, None] * fast[name].weight
+        bias = keep[:, None] * fast[name].bias
+        if layer.weight_alpha is None:
+            weight = weight + delta
+        else:
+            weight = torch.addcmul(weight, layer.weight_alpha, delta)
+        if rule.writes_bias:
+            bias = bias + (post if layer.bias_alpha is None else layer.bias_alpha * post)
+        if rule.weight_clip is not None:
+            weight = weight.clamp(-rule.weight_clip, rule.weight_clip)
+            bias = bias.clamp(-rule.weight_clip, rule.weight_clip)
+        written[name] = FastWeights(weight, bias)
+    return written

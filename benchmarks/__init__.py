@@ -1,0 +1,1 @@
+"""Programs that measure speed, memory and parity, and print JSON lines."""

@@ -1,0 +1,29 @@
+"""Memory and few-shot tasks as Gymnasium environments.
+
+Importing this package registers the ids with Gymnasium:
+
+    >>> import gymnasium as gym, plastic_envs
+    >>> env = gym.make("PlasticCueReward-v0", num_cues=3)
+    >>> envs = gym.make_vec("PlasticCueReward-v0", num_envs=256)
+    >>> episodes = plastic_envs.make_task("PlasticCueReward-v0").sample_episodes(64, seed=0)
+"""
+
+from plastic_envs.env import SequenceEnv, SequenceVectorEnv
+from plastic_envs.registration import ids, make_task, register_task
+from plastic_envs.tasks import Episodes, SequenceTask
+from plastic_envs.version import __version__
+
+__all__ = [
+    "Episodes",
+    "SequenceEnv",
+    "SequenceTask",
+    "SequenceVectorEnv",
+    "__version__",
+    "ids",
+    "make_task",
+    "register_task",
+]
+
+register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
+register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
+register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")

@@ -1,0 +1,141 @@
+"""Pictures of an episode: what was seen, what was right, what was answered."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plastic_envs.tasks.base import BoolArray, FloatArray, SequenceTask
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TARGET, _ANSWER, _SCORED = "#1b7837", "#c51b7d", "#fff3c4"
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """One episode, up to a step.
+
+    Attributes:
+        task: The task that it belongs to.
+        observations: [T, observation_size].
+        targets: [T, answer_size].
+        scored: [T].
+        answers: [T, answer_size].
+        seen: Number of steps whose observation is shown.
+        answered: Number of steps whose target and answer are shown.
+    """
+
+    task: SequenceTask
+    observations: FloatArray
+    targets: FloatArray
+    scored: BoolArray
+    answers: FloatArray
+    seen: int
+    answered: int
+
+    @property
+    def rewards(self) -> NDArray[np.float64]:
+        """Rewards [answered] so far."""
+        done = slice(self.answered)
+        errors = self.task.errors(self.answers[done], self.targets[done])
+        return np.where(self.scored[done], -errors, 0.0)
+
+
+def episode_text(view: EpisodeView) -> str:
+    """Write the episode as a table, a line per step.
+
+    Returns:
+        Lines with step, observation, target, answer and reward; `*` marks scored steps, `·` what is
+        not known yet.
+    """
+    labels = _short_labels(view.task.observation_labels)
+    names = _answer_labels(view)
+    columns = [*labels, *(f"target{n}" for n in names), *(f"answer{n}" for n in names), "reward"]
+    widths = [max(6, len(column)) for column in columns]
+    lines = ["step   " + "  ".join(f"{c:>{w}}" for c, w in zip(columns, widths, strict=True))]
+    rewards = view.rewards
+    for step in range(view.seen):
+        cells = [f"{value:.2f}" for value in view.observations[step]]
+        if step < view.answered:
+            answered = [*view.targets[step], *view.answers[step], rewards[step]]
+            cells += [f"{value:.2f}" for value in answered]
+        cells += ["·"] * (len(columns) - len(cells))
+        mark = "*" if view.scored[step] else " "
+        row = "  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        lines.append(f"{step:>4} {mark} {row}")
+    lines.append(f"return {rewards.sum():.3f} after {view.answered} of {view.task.num_steps} steps")
+    return "\n".join(lines)
+
+
+def episode_picture(view: EpisodeView) -> NDArray[np.uint8]:
+    """Draw the episode: inputs as a heat map above, targets and answers below.
+
+    Returns:
+        uint8 [480, 720, 3].
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import: only when drawn
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.8), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    inputs, answers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    _draw_inputs(view, inputs)
+    _draw_answers(view, answers)
+    name = type(view.task).__name__
+    figure.suptitle(
+        f"{name}: step {view.answered} of {view.task.num_steps}, return {view.rewards.sum():.2f}",
+        fontsize=11,
+    )
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
+    return pixels[..., :3].copy()
+
+
+def _draw_inputs(view: EpisodeView, axes: "Axes") -> None:
+    seen = np.full_like(view.observations, np.nan)
+    seen[: view.seen] = view.observations[: view.seen]
+    limit = float(np.abs(view.observations).max()) or 1.0
+    image = axes.imshow(
+        seen.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
+    )
+    labels = view.task.observation_labels
+    every = max(1, len(labels) // 16)
+    shown = [i for i in range(len(labels)) if i % every == 0 or i >= len(labels) - 2]
+    axes.set_yticks(shown, [labels[i] for i in shown], fontsize=7)
+    axes.set_title("input", fontsize=9, loc="left")
+    axes.tick_params(bottom=False)
+    axes.get_figure(root=True).colorbar(image, ax=axes, fraction=0.03, pad=0.01)  # type: ignore[union-attr]
+
+
+def _draw_answers(view: EpisodeView, axes: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    steps = np.arange(view.answered)
+    for step in np.flatnonzero(view.scored):
+        axes.axvspan(step - 0.5, step + 0.5, color=_SCORED, lw=0)
+    label: dict[str, Any]
+    for k in range(view.targets.shape[1]):
+        target, answer = view.targets[steps, k], view.answers[steps, k]
+        label = {"label": "target"} if k == 0 else {}
+        axes.plot(steps, target, "_", color=_TARGET, ms=10, mew=2.5, **label)
+        label = {"label": "answer"} if k == 0 else {}
+        axes.plot(steps, answer, "o", color=_ANSWER, ms=4, **label)
+        axes.vlines(steps, target, answer, color=_ANSWER, lw=0.8, alpha=0.5)
+    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    height = float(np.abs(view.targets).max()) * 1.3 or 1.0
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlim=(-0.5, view.task.num_steps - 0.5), ylim=(-height, height), xlabel="step")
+    axes.set_title("target and answer (shaded: scored)", fontsize=9, loc="left")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), fontsize=8, ncols=2, frameon=False)
+
+
+def _short_labels(labels: list[str]) -> list[str]:
+    return [label.replace(" ", "") for label in labels]
+
+
+def _answer_labels(view: EpisodeView) -> list[str]:
+    size = view.targets.shape[1]
+    return [""] if size == 1 else [str(k) for k in range(size)]

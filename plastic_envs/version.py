@@ -1,0 +1,3 @@
+"""The version of the whole suite."""
+
+__version__ = "0.1.0"

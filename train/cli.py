@@ -1,0 +1,160 @@
+"""The `plastic` command."""
+
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from train.config import TrainConfig
+from train.demo import DemoConfig, run_demo
+from train.evaluation import evaluate as evaluate_run
+from train.plot import plot_runs
+from train.run_folder import CheckpointName, Record, RunFolder
+from train.supervised import NonFiniteLossError, default_folder
+from train.supervised import train as train_network
+
+logger = logging.getLogger(__name__)
+
+app = tyro.extras.SubcommandApp()
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Meta-train a network on a memory or few-shot task, by supervised learning.
+
+    Example: plastic train --task cue-reward --rule gradient --cell rnn --steps 5000
+    """
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    out: Path | None = None
+    """Folder of the run; runs/TASK-RULE-CELL-HIDDEN-seedN if not given."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its settings."""
+    json: bool = False
+    """Print the last metrics as a JSON line."""
+
+
+@app.command(name="train")
+def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
+    """Meta-train a network on a memory or few-shot task, by supervised learning."""
+    config = command.config
+    if command.resume is not None:
+        if command.out is not None or config != TrainConfig():
+            raise ValueError("--resume goes on with the settings of its run: give no others")
+        folder = RunFolder(command.resume)
+        config = folder.config()
+    else:
+        folder = RunFolder(command.out or default_folder(config))
+    logger.info("training in %s", folder.path)
+    record = train_network(
+        config, folder, resume=command.resume is not None, progress=sys.stderr.isatty()
+    )
+    if command.json:
+        print(json.dumps({"run": str(folder.path), **record}))
+    else:
+        print(
+            f"{folder.path}: validation score {record['val_score']:.4f}, loss "
+            f"{record['val_loss']:.4f} after {record['step']} steps "
+            f"(chance {config.task_definition.chance_score:.4f})"
+        )
+
+
+@app.command(name="evaluate")
+def evaluate(
+    run: tyro.conf.Positional[Path],
+    checkpoint: CheckpointName = "best",
+    episodes: int = 1_000,
+    seed: int | None = None,
+    threads: int | None = None,
+    json: bool = False,
+) -> None:
+    """Score a trained network on test episodes, by acting and on whole sequences.
+
+    Args:
+        run: Folder of the run.
+        checkpoint: Which checkpoint.
+        episodes: Number of test episodes.
+        seed: Seed of the episodes; the run's own test seed if not given.
+        threads: Threads of torch; its default if not given.
+        json: Print a JSON line.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    result = evaluate_run(RunFolder(run), checkpoint=checkpoint, num_episodes=episodes, seed=seed)
+    if json:
+        _print_json(result)
+    else:
+        for name, value in result.items():
+            print(f"{name:18s} {value:.6g}" if isinstance(value, float) else f"{name:18s} {value}")
+    if not result["agree"]:
+        raise RuntimeError("acting and whole sequences disagree: this is a fault of the program")
+
+
+@app.command(name="plot")
+def plot(
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    output: Path = Path("curves.png"),
+    json: bool = False,
+) -> None:
+    """Draw learning curves and plasticity rates of runs of one task.
+
+    Args:
+        runs: Folders of the runs; those that differ in their seed only are joined.
+        output: The figure; its ending says the format (png, svg, pdf).
+        json: Print a JSON line.
+    """
+    path = plot_runs([RunFolder(run) for run in runs], output)
+    if json:
+        _print_json({"figure": str(path), "runs": [str(run) for run in runs]})
+    else:
+        print(path)
+
+
+@app.command(name="demo")
+def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = False) -> None:
+    """Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them (minutes).
+
+    Args:
+        config: Settings.
+        json: Print a JSON line per network.
+    """
+    results = run_demo(config)
+    figure = Path(results[0]["run"]).parent / "comparison.png"
+    if json:
+        for result in results:
+            _print_json(result | {"figure": str(figure)})
+        return
+    print("Cue-reward: mean squared error over the query half of 1,000 test episodes.")
+    print(f"{'rule':10s} {'hidden':>6s} {'score':>7s} {'95 %':>7s} {'seconds':>8s}")
+    for row in results:
+        print(
+            f"{row['rule']:10s} {row['hidden_size']:6d} {row['score']:7.3f} "
+            f"±{row['interval']:6.3f} {row['seconds']:8.0f}"
+        )
+    first = results[0]
+    print(f"{'chance':17s} {first['chance']:7.3f}\n{'optimum':17s} {first['optimum']:7.3f}")
+    print(f"Learning curves: {figure}")
+
+
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        app.cli(prog="plastic", description="Networks with plastic weights: train, score, look.")
+    except (ValueError, OSError, NonFiniteLossError, RuntimeError) as error:
+        logger.error("%s", error)
+        logger.debug("where it happened", exc_info=True)
+        sys.exit(1)
+
+
+def _print_json(record: Record) -> None:
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()

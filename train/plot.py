@@ -1,0 +1,58 @@
+"""From run folders to a figure of their learning curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from train.config import TrainConfig
+from train.evaluation import probe_eta
+from train.plotting import Curve, comparison_figure, group, save
+from train.run_folder import RunFolder
+from train.supervised import test_seed
+
+
+def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
+    """Draw learning curves and η_t of runs of one task; runs that differ in seed only are joined.
+
+    Args:
+        folders: The runs.
+        output: Where the figure goes; the format follows from its ending.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FileNotFoundError: If a run does not exist.
+        ValueError: If there is no run, a run has no metrics yet, or the tasks differ.
+    """
+    if not folders:
+        raise ValueError("name at least one run folder")
+    configs = [folder.config() for folder in folders]
+    task = configs[0].task_definition
+    for folder, config in zip(folders, configs, strict=True):
+        if config.task_definition != task:
+            raise ValueError(
+                f"one figure shows one task: {folders[0].path} is of {task}, "
+                f"{folder.path} of {config.task_definition}"
+            )
+    curves = [_curve(folder, config) for folder, config in zip(folders, configs, strict=True)]
+    optimum, label = task.optimal_score, "optimum"
+    if optimum is None:
+        episodes = task.sample_episodes(1_000, test_seed(configs[0]))
+        optimum, label = task.score(task.oracle(episodes.observations), episodes), "oracle"
+    save(comparison_figure(task, group(curves), optimum, label), output)
+    return output
+
+
+def _curve(folder: RunFolder, config: TrainConfig) -> Curve:
+    records = folder.metrics()
+    if not records:
+        raise ValueError(f"{folder.path} has no metrics yet")
+    eta = probe_eta(folder)
+    return Curve(
+        label=f"{config.network.rule} {config.network.cell} {config.network.hidden_size}",
+        steps=np.array([record["step"] for record in records]),
+        scores=np.array([[record["val_score"] for record in records]]),
+        eta=None if eta is None else eta[None],
+    )

@@ -1,0 +1,151 @@
+"""Figures: learning curves, plasticity over an episode, one episode's answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from plastic_envs.tasks import Episodes, SequenceTask
+from plastic_envs.tasks.base import FloatArray
+
+_CHANCE, _OPTIMUM = "0.55", "0.2"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is drawn of runs that differ in their seed only.
+
+    Attributes:
+        label: Name in the legend.
+        steps: Training steps [N] of the validations.
+        scores: Validation scores [seeds, N].
+        eta: Mean plasticity rate [seeds, T] at each step of an episode; None without plasticity.
+    """
+
+    label: str
+    steps: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    eta: NDArray[np.float64] | None
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make a figure that belongs to no window and no global list."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def comparison_figure(
+    task: SequenceTask, curves: Sequence[Curve], optimum: float, optimum_label: str
+) -> Figure:
+    """Draw learning curves with chance and optimum, and η_t over an episode beside them.
+
+    Lines are means over seeds, bands reach from the lowest to the highest seed.
+    """
+    plastic = [curve for curve in curves if curve.eta is not None]
+    figure = new_figure(9.6 if plastic else 5.6, 4.0)
+    axes = figure.subplots(1, 2 if plastic else 1, squeeze=False)[0]
+    colors = {curve.label: f"C{i}" for i, curve in enumerate(curves)}
+    _draw_scores(axes[0], task, curves, colors, optimum, optimum_label)
+    if plastic:
+        for curve in plastic:
+            assert curve.eta is not None
+            _line_and_band(axes[1], np.arange(task.num_steps), curve.eta, curve.label, colors)
+        axes[1].set(xlabel="step of the episode", ylabel="plasticity rate η (as applied)")
+        axes[1].set_ylim(bottom=0)
+        axes[1].set_title("plasticity over an episode", fontsize=10, loc="left")
+        axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def episode_figure(
+    task: SequenceTask, episodes: Episodes, answers: FloatArray, eta: FloatArray | None
+) -> Figure:
+    """Draw targets and answers of the first episode, and η_t of all [B, T] below."""
+    figure = new_figure(6.4, 4.2 if eta is not None else 2.4)
+    rows = figure.subplots(1 if eta is None else 2, 1, squeeze=False, sharex=True)[:, 0]
+    steps = np.arange(task.num_steps)
+    for step in np.flatnonzero(episodes.scored[0]):
+        rows[0].axvspan(step - 0.5, step + 0.5, color="#fff3c4", lw=0)
+    rows[0].plot(steps, episodes.targets[0, :, 0], "_", color="#1b7837", ms=10, mew=2.5)
+    rows[0].plot(steps, answers[0, :, 0], "o", color="#c51b7d", ms=4)
+    rows[0].set_title("one episode: target (green) and answer, scored steps shaded", fontsize=9)
+    if eta is not None:
+        _line_and_band(rows[1], steps, np.asarray(eta, np.float64), "η", {"η": "C0"})
+        rows[1].set_title("plasticity rate η: mean and range over episodes", fontsize=9)
+        rows[1].set_ylim(bottom=0)
+    rows[-1].set_xlabel("step of the episode")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure to a file, its format by the ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def group(curves: Sequence[Curve]) -> list[Curve]:
+    """Join curves of the same label, cut to the steps that all have."""
+    joined: dict[str, Curve] = {}
+    for curve in curves:
+        if curve.label not in joined:
+            joined[curve.label] = curve
+            continue
+        other = joined[curve.label]
+        common, left, right = np.intersect1d(other.steps, curve.steps, return_indices=True)
+        scores = np.concatenate([other.scores[:, left], curve.scores[:, right]])
+        eta = None
+        if other.eta is not None and curve.eta is not None:
+            eta = np.concatenate([other.eta, curve.eta])
+        joined[curve.label] = replace(other, steps=common, scores=scores, eta=eta)
+    return list(joined.values())
+
+
+def _draw_scores(
+    axes: Axes,
+    task: SequenceTask,
+    curves: Sequence[Curve],
+    colors: dict[str, str],
+    optimum: float,
+    optimum_label: str,
+) -> None:
+    for curve in curves:
+        _line_and_band(axes, curve.steps, curve.scores, curve.label, colors)
+    chance = task.chance_score
+    axes.axhline(chance, color=_CHANCE, ls="--", lw=1)
+    axes.annotate("chance", (1, chance), (-2, 2), color=_CHANCE, fontsize=8, **_AT_THE_EDGE)
+    axes.axhline(optimum, color=_OPTIMUM, ls=":", lw=1)
+    axes.annotate(optimum_label, (1, optimum), (-2, 2), color=_OPTIMUM, fontsize=8, **_AT_THE_EDGE)
+    highest = max([chance, *(curve.scores[:, 1:].max(initial=0) for curve in curves)])
+    axes.set(xlabel="training step", ylabel="mean squared error, scored steps")
+    axes.set_ylim(0, 1.15 * min(highest, 2 * chance))
+    axes.set_title(f"{type(task).__name__}: validation score", fontsize=10, loc="left")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _line_and_band(
+    axes: Axes,
+    x: NDArray[np.int64],
+    values: NDArray[np.float64],
+    label: str,
+    colors: dict[str, str],
+) -> None:
+    many = f" ({len(values)} seeds)" if 1 < len(values) < 100 else ""
+    axes.plot(x, values.mean(axis=0), color=colors[label], lw=1.6, label=label + many)
+    if len(values) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(x, low, high, color=colors[label], alpha=0.2, lw=0)
+
+
+_AT_THE_EDGE: dict[str, Any] = {
+    "xycoords": ("axes fraction", "data"),
+    "textcoords": "offset points",
+    "ha": "right",
+    "va": "bottom",
+}

@@ -1,0 +1,181 @@
+"""The folder of a training run: what lies in it, and how it is written and read.
+
+config.json      settings (TrainConfig)
+versions.json    what it ran on
+metrics.jsonl    a line per validation; the same for the same settings on the same machine
+timing.jsonl     seconds at each validation; not reproducible, hence apart
+last.pt          checkpoint of the last validation
+best.pt          checkpoint of the validation with the lowest score
+events.out.…     the same numbers and figures for TensorBoard
+"""
+
+import json
+import os
+import pickle
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from agents import PlasticNetwork
+from train.config import TrainConfig
+
+CheckpointName = Literal["best", "last"]
+Record = dict[str, Any]
+
+_FORMAT = "plastic-checkpoint-1"
+_PACKAGES = ("plastic-envs", "torch", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
+
+
+class RunFolder:
+    """A folder that holds one training run.
+
+    Args:
+        path: Where it is, or shall be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.json"
+        self.metrics_path = path / "metrics.jsonl"
+        self.timing_path = path / "timing.jsonl"
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            FileExistsError: If there is a run already.
+        """
+        if self.config_path.exists():
+            raise FileExistsError(
+                f"{self.path} holds a run already: continue it with --resume {self.path}, "
+                "or choose another folder with --out"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
+        write_text(self.config_path, config.to_json())
+
+    def config(self) -> TrainConfig:
+        """Read the settings.
+
+        Raises:
+            FileNotFoundError: If this is no run folder.
+            ValueError: If the settings cannot be read.
+        """
+        if not self.config_path.is_file():
+            raise FileNotFoundError(f"{self.path} is no run folder: it has no config.json")
+        try:
+            return TrainConfig.from_json(self.config_path.read_text())
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.config_path} cannot be read: {error}") from error
+
+    def checkpoint_path(self, name: CheckpointName) -> Path:
+        """Where a checkpoint is."""
+        return self.path / f"{name}.pt"
+
+    def save_checkpoint(self, name: CheckpointName, content: Mapping[str, Any]) -> None:
+        """Write a checkpoint aside and move it into place: there is never half of one."""
+        path = self.checkpoint_path(name)
+        aside = path.with_suffix(".pt.tmp")
+        with aside.open("wb") as file:
+            torch.save({"format": _FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+
+    def load_checkpoint(self, name: CheckpointName) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If the file is damaged, or not a checkpoint of this program.
+        """
+        path = self.checkpoint_path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: the run has not come that far")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{path} cannot be read: damaged, or not a checkpoint ({_first_line(error)})"
+            ) from error
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ValueError(f"{path} is not a checkpoint of this program ({_FORMAT})")
+        return content
+
+    def load_network(self, name: CheckpointName = "best") -> tuple[PlasticNetwork, int]:
+        """Build the trained network.
+
+        Returns:
+            The network in evaluation mode, and the training step of the checkpoint.
+
+        Raises:
+            FileNotFoundError: If the run or the checkpoint does not exist.
+            ValueError: If one of them cannot be read, or they do not belong together.
+        """
+        config = self.config()
+        content = self.load_checkpoint(name)
+        network = config.network.build(config.task_definition)
+        load_parameters(network, content, self.checkpoint_path(name))
+        return network.eval(), int(content["step"])
+
+    def metrics(self) -> list[Record]:
+        """Read the metrics, a record per validation."""
+        return read_records(self.metrics_path)
+
+    def append(self, path: Path, record: Record) -> None:
+        """Add a line to a JSON-lines file."""
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def drop_after(self, step: int) -> None:
+        """Remove the records of steps that no checkpoint has kept."""
+        for path in (self.metrics_path, self.timing_path):
+            kept = [record for record in read_records(path) if record["step"] <= step]
+            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def load_parameters(network: PlasticNetwork, content: Mapping[str, Any], path: Path) -> None:
+    """Copy the parameters of a checkpoint into a network.
+
+    Raises:
+        ValueError: If they are of another network.
+    """
+    try:
+        network.load_state_dict(content["network"])
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} does not fit the settings of its run: {_first_line(error)}"
+        ) from error
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read JSON lines; a last line that was cut off is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # behind the last newline nothing is whole
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside and move it into place."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def _versions() -> dict[str, Any]:
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

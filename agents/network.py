@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from agents.cells import Cell, LSTMCell, RNNCell
-from agents.ops import closed, naive
+from agents.ops import closed, compiled, naive
 from agents.ops.interface import Form, LayerParameters, NetworkParameters, Probes
 from agents.rules import Gradient, Hebbian, NonPlastic, Rule
 from agents.state import FastWeights, PlasticState
 
 CellName = Literal["rnn", "lstm"]
 RuleName = Literal["gradient", "hebbian", "none"]
-FormName = Literal["auto", "closed", "naive"]
+FormName = Literal["auto", "compiled", "closed", "naive"]
 
 _T = TypeVar("_T")
 
@@ -24,7 +24,11 @@ RULES: dict[RuleName, type[Rule]] = {
     "hebbian": Hebbian,
     "none": NonPlastic,
 }
-FORMS: dict[FormName, Form] = {"closed": closed.run, "naive": naive.run}
+FORMS: dict[FormName, Form] = {
+    "compiled": compiled.run,
+    "closed": closed.run,
+    "naive": naive.run,
+}
 
 
 class PlasticLinear(nn.Module):
@@ -158,6 +162,15 @@ class PlasticNetwork(nn.Module):
             _choice("form", form, FORMS)
         self._form: FormName = form
 
+    def supported_forms(self) -> list[FormName]:
+        """Return the forms that can compute this network as it is now, the fastest first.
+
+        `"compiled"` needs parameters on the CPU in float32 or float64, a rule and a cell of this
+        package without `weight_clip`, and a build of its kernel; the others can always be used.
+        """
+        able = compiled.supports(self.rule, self.cell, self.output_weight)
+        return [name for name in FORMS if name != "compiled" or able]
+
     def initial_state(self, batch_size: int) -> PlasticState:
         """Return the state at the start of an episode: everything zero.
 
@@ -252,7 +265,7 @@ class PlasticNetwork(nn.Module):
                 f"episode_starts must be bool [{batch}, {steps}], got "
                 f"{episode_starts.dtype} {list(episode_starts.shape)}"
             )
-        run = closed.run if self.form == "auto" else FORMS[self.form]
+        run = FORMS[self.supported_forms()[0] if self.form == "auto" else self.form]
         return run(
             self._parameters_tree(), self.rule, self.cell, x, state, episode_starts, probe=probe
         )

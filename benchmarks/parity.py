@@ -31,7 +31,7 @@ from agents import (
     RNNHidden,
     Rule,
 )
-from agents.network import FORMS, CellName, FormName
+from agents.network import CellName, FormName
 from agents.rules import AlphaInit
 
 _RULES: dict[str, type[Rule]] = {"gradient": Gradient, "hebbian": Hebbian, "none": NonPlastic}
@@ -84,11 +84,11 @@ def golden_errors(directory: Path) -> Iterator[tuple[str, Errors]]:
     if not paths:
         raise FileNotFoundError(f"no .npz files in {directory}")
     for path in paths:
-        yield path.name, {form: golden_case_errors(path, form) for form in FORMS}
+        yield path.name, golden_case_errors(path)
 
 
-def golden_case_errors(path: Path, form: FormName) -> dict[str, float]:
-    """Return the relative error of every number of one recorded case, computed in one form."""
+def golden_case_errors(path: Path) -> Errors:
+    """Return the relative error of every number of one recorded case, in every form."""
     with np.load(path) as file:
         meta = json.loads(str(file["meta"]))
         case = {key: torch.from_numpy(file[key]) for key in file.files if key != "meta"}
@@ -117,19 +117,21 @@ def golden_case_errors(path: Path, form: FormName) -> dict[str, float]:
             raise KeyError(f"{path.name} has no parameter {name}")
     hidden = LSTMHidden(case["h0"], case["c0"]) if "c0" in case else RNNHidden(case["h0"])
     state = net.initial_state(len(case["x"]))._replace(hidden=hidden)
-    actual = run_case(net, form, case["x"], case["target"], state)
     if "output_weight" not in recorded:
         net.output_weight.data.copy_(_fitted_output_weight(net, case, state))
-        actual = run_case(net, form, case["x"], case["target"], state)
-    errors = {}
-    for key, expected in case.items():
-        if key in ("x", "target", "h0", "c0") or key.startswith("param."):
-            continue
-        if key not in actual and key.startswith("grad."):  # plays no part here: must be zero there
-            errors[key] = float(expected.abs().max())
-        else:
-            errors[key] = relative_error(actual[key], expected)
-    return errors
+    given = ("x", "target", "h0", "c0", *(key for key in case if key.startswith("param.")))
+    expected = {key: value for key, value in case.items() if key not in given}
+    return {
+        form: _errors(run_case(net, form, case["x"], case["target"], state), expected)
+        for form in net.supported_forms()
+    }
+
+
+def _errors(actual: Results, expected: Results) -> dict[str, float]:
+    """Return the error of each expected number; a gradient that is not there counts as zero."""
+    absent = [key for key in expected if key not in actual and key.startswith("grad.")]
+    actual = actual | {key: torch.zeros_like(expected[key]) for key in absent}
+    return {key: relative_error(actual[key], value) for key, value in expected.items()}
 
 
 def own_errors() -> Iterator[tuple[str, Errors]]:
@@ -149,11 +151,8 @@ def own_errors() -> Iterator[tuple[str, Errors]]:
         )
         expected = run_case(net, "naive", x, target, state, starts)
         errors: Errors = {
-            form: {
-                key: relative_error(value, expected[key])
-                for key, value in run_case(net, form, x, target, state, starts).items()
-            }
-            for form in FORMS
+            form: _errors(run_case(net, form, x, target, state, starts), expected)
+            for form in net.supported_forms()
             if form != "naive"
         }
         clip = "clipped" if max_norm < 1 else "unclipped"

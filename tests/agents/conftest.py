@@ -1,0 +1,87 @@
+"""Small networks, states and inputs in float64, and fixtures that run a test in every variant."""
+
+import pytest
+import torch
+
+from agents import Gradient, Hebbian, NonPlastic, PlasticNetwork
+from agents.network import FORMS
+
+RULES = {"gradient": Gradient, "hebbian": Hebbian, "none": NonPlastic}
+
+
+@pytest.fixture(scope="session", params=list(FORMS))
+def form(request):
+    return request.param
+
+
+@pytest.fixture(scope="session", params=["rnn", "lstm"])
+def cell(request):
+    return request.param
+
+
+@pytest.fixture(scope="session", params=list(RULES))
+def rule_class(request):
+    return RULES[request.param]
+
+
+@pytest.fixture(scope="session", params=["gradient", "hebbian"])
+def plastic_rule_class(request):
+    return RULES[request.param]
+
+
+@pytest.fixture(scope="session")
+def make_net():
+    """Return a function that makes a network in float64, the same for the same arguments."""
+
+    def make(cell="rnn", rule="gradient", *, sizes=(3, 2, 5), seed=0, **kwargs):
+        generator = torch.Generator().manual_seed(seed)
+        net = PlasticNetwork(*sizes, cell, rule, generator=generator, **kwargs).double()
+        if net.output_weight.requires_grad:
+            net.output_weight.data.uniform_(0.5, 1.5, generator=generator)
+        return net
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_state():
+    """Return a function that draws a state of a network, fast weights within ±`bound`."""
+
+    def draw(net, batch, *, seed=1, bound=0.3):
+        generator = torch.Generator().manual_seed(seed)
+        return net.initial_state(batch).map(
+            lambda leaf: torch.empty_like(leaf).uniform_(-bound, bound, generator=generator)
+        )
+
+    return draw
+
+
+@pytest.fixture
+def net(make_net, form, cell, rule_class):
+    """A network of every form, cell and rule, with strong writes that are bounded now and then."""
+    return make_net(cell, rule_class(base_eta=0.4, base_decay=0.2, max_norm=0.9), form=form)
+
+
+@pytest.fixture
+def plastic_net(make_net, form, cell, plastic_rule_class):
+    """Like `net`, for the rules that write."""
+    rule = plastic_rule_class(base_eta=0.4, base_decay=0.2, max_norm=0.9)
+    return make_net(cell, rule, form=form)
+
+
+@pytest.fixture
+def x():
+    """Inputs of 3 samples and 8 steps."""
+    return torch.randn(3, 8, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """Return a function that compares tensors or states up to rounding, NaN equal to NaN."""
+
+    def check(actual, expected, tolerance=1e-12):
+        if not isinstance(actual, torch.Tensor):
+            actual, expected = actual.to_dict(), expected.to_dict()
+        torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+    return check

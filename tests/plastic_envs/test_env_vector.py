@@ -1,0 +1,264 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from plastic_envs import SequenceVectorEnv, make_task
+
+both_modes = pytest.mark.parametrize(
+    "mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP], ids=["next", "same"]
+)
+
+
+def same(a, b):
+    return data_equivalence(a, b, exact=True)
+
+
+def actions_for(envs, count, seed=3):
+    shape = (count, *envs.action_space.shape)
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def calls_of(task, mode, num_episodes):
+    """Number of step calls in some episodes, with the resetting call of NEXT_STEP."""
+    return num_episodes * (task.num_steps + (mode is AutoresetMode.NEXT_STEP))
+
+
+def assert_equal_infos(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for key, theirs_value in theirs.items():
+        value = ours[key]
+        assert type(value) is type(theirs_value)
+        if isinstance(value, dict):
+            assert_equal_infos(value, theirs_value)
+        else:
+            assert value.dtype == theirs_value.dtype
+            assert value.shape == theirs_value.shape
+            for a, b in zip(value, theirs_value, strict=True):
+                np.testing.assert_array_equal(a, b, strict=True)
+
+
+@both_modes
+def test_a_batch_of_one_equals_gymnasiums_own_vectorisation(variant, mode):
+    env_id, kwargs = variant
+    ours = gym.make_vec(env_id, num_envs=1, autoreset_mode=mode, **kwargs)
+    theirs = SyncVectorEnv([lambda: gym.make(env_id, **kwargs)], autoreset_mode=mode)
+    assert isinstance(ours.unwrapped, SequenceVectorEnv)
+    for name in ("observation_space", "action_space"):
+        assert getattr(ours, name) == getattr(theirs, name)
+        assert getattr(ours, f"single_{name}") == getattr(theirs, f"single_{name}")
+    assert ours.metadata == theirs.metadata
+    assert same(ours.reset(seed=8), theirs.reset(seed=8))
+    for actions in actions_for(ours, calls_of(ours.unwrapped.task, mode, 3) + 1):
+        *arrays, infos = ours.step(actions)
+        *their_arrays, their_infos = theirs.step(actions)
+        for array, their_array in zip(arrays, their_arrays, strict=True):
+            np.testing.assert_array_equal(array, their_array, strict=True)
+        assert_equal_infos(infos, their_infos)
+    assert same(ours.reset()[0], theirs.reset()[0])
+
+
+@both_modes
+def test_sub_environments_show_the_sampled_episodes_in_order(variant, mode):
+    env_id, kwargs = variant
+    envs = gym.make_vec(env_id, num_envs=4, autoreset_mode=mode, **kwargs)
+    task = envs.unwrapped.task
+    episodes = task.sample_episodes(12, seed=9)
+    observations, infos = envs.reset(seed=9)
+    assert infos == {}
+    last = task.num_steps - 1
+    every, never = np.full(4, True), np.full(4, False)
+    for batch in (slice(0, 4), slice(4, 8)):
+        following = slice(batch.stop, batch.stop + 4)
+        for t, actions in enumerate(actions_for(envs, task.num_steps)):
+            np.testing.assert_array_equal(
+                observations, episodes.observations[batch, t], strict=True
+            )
+            observations, rewards, terminated, truncated, infos = envs.step(actions)
+            targets, scored = episodes.targets[batch, t], episodes.scored[batch, t]
+            errors = ((actions.astype(np.float64) - targets) ** 2).mean(axis=-1)
+            np.testing.assert_allclose(rewards, np.where(scored, -errors, 0.0), rtol=1e-12)
+            np.testing.assert_array_equal(terminated, every if t == last else never, strict=True)
+            np.testing.assert_array_equal(truncated, never, strict=True)
+            if t == last and mode is AutoresetMode.SAME_STEP:
+                assert set(infos) == {"final_obs", "_final_obs", "final_info", "_final_info"}
+                assert not np.any(list(infos["final_obs"]))
+                assert infos["_final_obs"].all()
+                assert infos["_final_info"].all()
+                infos = infos["final_info"]
+            expected = {"target": targets, "_target": every, "scored": scored, "_scored": every}
+            assert same(infos, expected)
+        if mode is AutoresetMode.NEXT_STEP:
+            assert not observations.any()
+            observations, rewards, terminated, truncated, infos = envs.step(actions)
+            np.testing.assert_array_equal(rewards, np.zeros(4), strict=True)
+            assert not terminated.any()
+            assert not truncated.any()
+            assert infos == {}
+        np.testing.assert_array_equal(
+            observations, episodes.observations[following, 0], strict=True
+        )
+
+
+@both_modes
+def test_a_reset_in_mid_episode_goes_on_to_the_next_episodes(mode):
+    envs = gym.make_vec("PlasticCueReward-v0", num_envs=2, autoreset_mode=mode)
+    task = envs.unwrapped.task
+    envs.reset(seed=1)
+    envs.step(np.zeros((2, 1), np.float32))
+    first, _ = envs.reset()
+    second = envs.step(np.zeros((2, 1), np.float32))[0]
+    expected = task.sample_episodes(4, seed=1).observations[2:, :2]
+    np.testing.assert_array_equal(np.stack([first, second], axis=1), expected)
+
+
+@both_modes
+def test_changing_what_was_returned_changes_nothing_later(variant, mode):
+    def scribble(value):
+        for part in value.values() if isinstance(value, dict) else list(value):
+            if isinstance(part, np.ndarray) and part.dtype != object:
+                part[...] = 1
+            elif isinstance(part, (dict, np.ndarray)):
+                scribble(part)
+
+    env_id, kwargs = variant
+    clean, dirty = (
+        gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, render_mode="ansi", **kwargs)
+        for _ in range(2)
+    )
+    clean.reset(seed=6)
+    scribble(dirty.reset(seed=6))
+    calls = calls_of(clean.unwrapped.task, mode, 2)
+    for actions in actions_for(clean, calls):
+        expected = clean.step(actions)
+        handed_over = actions.copy()
+        returned = dirty.step(handed_over)
+        assert same(expected, returned)
+        scribble((handed_over,))
+        scribble(returned)
+    assert clean.render() == dirty.render()
+
+
+@both_modes
+def test_one_call_returns_no_array_twice(variant, mode):
+    env_id, kwargs = variant
+    envs = gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, **kwargs)
+    envs.reset(seed=0)
+    for actions in actions_for(envs, calls_of(envs.unwrapped.task, mode, 2)):
+        *arrays, infos = envs.step(actions)
+        infos = infos.get("final_info", infos)
+        arrays += [value for value in infos.values() if isinstance(value, np.ndarray)]
+        assert not any(np.shares_memory(a, b) for a in arrays for b in arrays if a is not b)
+        assert len({id(array) for array in arrays}) == len(arrays)
+
+
+@both_modes
+def test_autoreset_mode_is_taken_as_member_or_value_and_declared(mode):
+    for given in (mode, mode.value):
+        envs = gym.make_vec("PlasticCopy-v0", num_envs=2, autoreset_mode=given)
+        assert envs.metadata["autoreset_mode"] is mode
+        assert envs.unwrapped.autoreset_mode is mode
+    assert SequenceVectorEnv.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+def test_autoreset_is_in_the_next_step_by_default():
+    envs = gym.make_vec("PlasticCopy-v0", num_envs=2)
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.DISABLED, "Disabled", "next", None, 3])
+def test_another_autoreset_mode_is_refused(mode):
+    with pytest.raises(ValueError, match="autoreset_mode must be one of 'NextStep', 'SameStep'"):
+        gym.make_vec("PlasticCopy-v0", num_envs=2, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("num_envs", [0, -1, 1.5, True, float("nan"), "2", None])
+def test_a_number_of_environments_that_is_none_is_refused(num_envs):
+    with pytest.raises(ValueError, match="num_envs must be an integer of at least 1"):
+        gym.make_vec("PlasticCopy-v0", num_envs=num_envs)
+
+
+def test_a_list_of_seeds_is_refused():
+    envs = gym.make_vec("PlasticCopy-v0", num_envs=2)
+    with pytest.raises(ValueError, match="give a single seed"):
+        envs.reset(seed=[1, 2])
+
+
+def test_a_partial_reset_is_refused():
+    envs = gym.make_vec("PlasticCopy-v0", num_envs=2)
+    envs.reset(seed=0, options={})
+    with pytest.raises(ValueError, match="`reset_mask` is not supported"):
+        envs.reset(options={"reset_mask": np.array([True, False])})
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 1), (2, 2), (3, 3), (3, 2, 1), (6,)])
+def test_actions_of_another_shape_are_refused(shape):
+    envs = gym.make_vec("PlasticCopy-v0", num_envs=3, dim=2)
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"action must have shape \(3, 2\)"):
+        envs.step(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("use", ["step", "render"])
+def test_nothing_works_before_reset(use):
+    envs = gym.make_vec("PlasticCopy-v0", num_envs=2, render_mode="ansi")
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before"):
+        envs.step(np.zeros((2, 1), np.float32)) if use == "step" else envs.render()
+
+
+@both_modes
+def test_gymnasiums_vectorisation_remains_available(variant, mode):
+    env_id, kwargs = variant
+    envs = gym.make_vec(
+        env_id,
+        num_envs=2,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": mode},
+        **kwargs,
+    )
+    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    task = make_task(env_id, **kwargs)
+    observations, _ = envs.reset(seed=3)
+    episodes = [task.sample_episodes(2, seed=seed) for seed in (3, 4)]
+    for k in range(2):
+        for t in range(task.num_steps):
+            for observation, episode in zip(observations, episodes, strict=True):
+                np.testing.assert_array_equal(observation, episode.observations[k, t])
+            observations, _, terminated, _, _ = envs.step(envs.action_space.sample())
+        assert terminated.all()
+        if mode is AutoresetMode.NEXT_STEP:
+            observations, *_ = envs.step(envs.action_space.sample())
+    envs.close()
+
+
+@both_modes
+def test_episode_statistics_are_the_returns_and_lengths(variant, mode):
+    env_id, kwargs = variant
+    plain = gym.make_vec(env_id, num_envs=3, autoreset_mode=mode, **kwargs)
+    envs = RecordEpisodeStatistics(plain)
+    num_steps = plain.unwrapped.task.num_steps
+    envs.reset(seed=0)
+    total, ended = np.zeros(3), 0
+    for actions in actions_for(plain, calls_of(plain.unwrapped.task, mode, 3)):
+        _, rewards, terminated, _, infos = envs.step(actions)
+        total += rewards
+        if terminated.all():
+            np.testing.assert_allclose(infos["episode"]["r"], total, rtol=1e-6)
+            np.testing.assert_array_equal(infos["episode"]["l"], np.full(3, num_steps))
+            total[:] = 0
+            ended += 1
+        else:
+            assert "episode" not in infos
+    assert ended == 3
+
+
+def test_the_spec_of_a_batch_makes_it_again(variant):
+    env_id, kwargs = variant
+    envs = gym.make_vec(env_id, num_envs=3, autoreset_mode="SameStep", **kwargs)
+    again = gym.make_vec(envs.spec)
+    assert again.num_envs == 3
+    assert again.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert same(envs.reset(seed=2), again.reset(seed=2))

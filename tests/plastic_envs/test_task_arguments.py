@@ -1,0 +1,141 @@
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from plastic_envs import SequenceEnv, SequenceVectorEnv, ids, make_task
+
+INTEGERS = [
+    ("PlasticCopy-v0", "length", 1),
+    ("PlasticCopy-v0", "dim", 1),
+    ("PlasticCopy-v0", "delay", 0),
+    ("PlasticCueReward-v0", "num_cues", 1),
+    ("PlasticCueReward-v0", "cue_size", 1),
+    ("PlasticCueReward-v0", "episode_length", 2),
+    ("PlasticRegression-v0", "input_size", 1),
+    ("PlasticRegression-v0", "num_support", 1),
+    ("PlasticRegression-v0", "num_query", 1),
+]
+NOISES = ["PlasticCueReward-v0", "PlasticRegression-v0"]
+NOT_NUMBERS = [True, False, math.nan, math.inf, -math.inf, "3", [2], 1j]
+
+
+def makers():
+    return pytest.mark.parametrize("make", [make_task, gym.make, gym.make_vec])
+
+
+@pytest.mark.parametrize("value", [1.5, 2.0, *NOT_NUMBERS], ids=repr)
+@pytest.mark.parametrize(("env_id", "name", "minimum"), INTEGERS)
+def test_a_size_that_is_no_integer_is_refused_by_name(env_id, name, minimum, value):
+    with pytest.raises(ValueError, match=f"^{name} must be an integer of at least {minimum}"):
+        make_task(env_id, **{name: value})
+
+
+@pytest.mark.parametrize("below", [1, 2, 100])
+@pytest.mark.parametrize(("env_id", "name", "minimum"), INTEGERS)
+def test_a_size_below_its_minimum_is_refused_by_name(env_id, name, minimum, below):
+    with pytest.raises(ValueError, match=f"^{name} must be .* got {minimum - below}$"):
+        make_task(env_id, **{name: minimum - below})
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"), [(env_id, name) for env_id, name, _ in INTEGERS if name != "input_size"]
+)
+def test_no_size_at_all_is_refused_by_name(env_id, name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        make_task(env_id, **{name: None})
+
+
+@pytest.mark.parametrize("integer", [int, np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize(("env_id", "name", "minimum"), INTEGERS)
+def test_any_integer_from_the_minimum_on_is_taken(env_id, name, minimum, integer):
+    for value in (minimum, minimum + 3):
+        task, plain = (
+            make_task(env_id, **{name: integer(value)}),
+            make_task(env_id, **{name: value}),
+        )
+        assert task.observation_space == plain.observation_space
+        assert task.action_space == plain.action_space
+        episodes = task.sample_episodes(2, seed=0)
+        assert episodes.observations.shape == (2, task.num_steps, *task.observation_space.shape)
+        for ours, theirs in zip(episodes, plain.sample_episodes(2, seed=0), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("value", [-1, -1e-9, None, *NOT_NUMBERS], ids=repr)
+@pytest.mark.parametrize("env_id", NOISES)
+def test_a_noise_that_is_none_is_refused_by_name(env_id, value):
+    with pytest.raises(ValueError, match=r"^noise must be a finite number of at least 0"):
+        make_task(env_id, noise=value)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1, 0.3, np.float32(0.25), np.float64(0.5)], ids=repr)
+@pytest.mark.parametrize("env_id", NOISES)
+def test_any_finite_noise_from_zero_on_is_taken(env_id, value):
+    episodes = make_task(env_id, noise=value).sample_episodes(2, seed=0)
+    assert episodes.observations.dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["cubic", "", "Linear", None, 0, True, math.nan])
+def test_an_unknown_kind_is_refused_with_the_known_ones(kind):
+    with pytest.raises(ValueError, match=r"^kind must be one of \('linear', 'mlp'\), got"):
+        make_task("PlasticRegression-v0", kind=kind)
+
+
+@makers()
+@pytest.mark.parametrize("env_id", ids())
+def test_an_unknown_argument_is_refused_with_the_known_ones(env_id, make):
+    name = type(make_task(env_id)).__name__
+    known = ", ".join(make_task(env_id).__dataclass_fields__)
+    with pytest.raises(ValueError, match=f"^{name} has no argument 'colour'; it takes {known}$"):
+        make(env_id, colour=3)
+
+
+@makers()
+@pytest.mark.parametrize(("env_id", "name", "minimum"), INTEGERS)
+def test_a_bad_argument_is_refused_whichever_way_it_comes(env_id, name, minimum, make):
+    with pytest.raises(ValueError, match=f"^{name} must be an integer of at least {minimum}"):
+        make(env_id, **{name: -5})
+
+
+@pytest.mark.parametrize("env_id", ["PlasticNothing-v0", "PlasticCopy", "CartPole-v1", ""])
+def test_an_unknown_id_is_refused_with_the_known_ones(env_id):
+    with pytest.raises(ValueError, match=f"no task has the id '{env_id}'; there are .*Copy-v0"):
+        make_task(env_id)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, None, *NOT_NUMBERS], ids=repr)
+def test_a_bad_number_of_episodes_is_refused_by_name(variant, value):
+    task = make_task(variant[0], **variant[1])
+    with pytest.raises(ValueError, match=r"^num_episodes must be an integer of at least 1"):
+        task.sample_episodes(value, seed=0)
+
+
+@pytest.mark.parametrize("mode", ["human", "", "rgb", 3, True])
+@pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv])
+def test_an_unknown_render_mode_is_refused_with_the_known_ones(make, mode):
+    with pytest.raises(ValueError, match=r"^render_mode must be None or .*'rgb_array', 'ansi'"):
+        make(make_task("PlasticCopy-v0"), render_mode=mode)
+
+
+@pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv])
+def test_arguments_for_a_task_that_is_made_already_are_refused(make):
+    with pytest.raises(ValueError, match=r"is made already.*length"):
+        make(make_task("PlasticCopy-v0"), length=3)
+
+
+def test_a_task_cannot_be_changed_and_equals_one_with_the_same_arguments(variant):
+    task = make_task(variant[0], **variant[1])
+    assert task == make_task(variant[0], **variant[1])
+    assert hash(task) == hash(make_task(variant[0], **variant[1]))
+    with pytest.raises(AttributeError):
+        task.noise = 3
+
+
+def test_spaces_are_the_callers_own(variant):
+    task = make_task(variant[0], **variant[1])
+    task.observation_space.high[...] = 0
+    task.action_space.high[...] = 0
+    assert task.observation_space.high.any()
+    assert task.action_space.high.all()

@@ -157,7 +157,7 @@ class _Run(torch.autograd.Function):
             "has_encoder": int(setting.has_encoder),
             "gradient_rule": int(is_gradient),
             "modulation": int(setting.rule.modulation),
-            "segment": steps if steps <= 16 else math.ceil(math.sqrt(steps)),
+            "segment": math.ceil(math.sqrt(steps)),
         }
         problem = _problem(setting, sizes, parts, saved)
         problem.point(fast1=fast1, fast_bias1=fast_bias1)

@@ -81,6 +81,9 @@ class PlasticNetwork(nn.Module):
     step before. Nothing depends on the other samples of a batch. Source: arXiv 2302.03235; unlike
     its published code, the inner loss is a mean over one sample's units and not over the batch.
 
+    Under `torch.autocast` an encoder module is cast as usual; encoder layer, cell, readout and fast
+    weights stay in the precision of their parameters, since small writes would be lost in bfloat16.
+
     Args:
         input_size: Entries of an input.
         output_size: Entries of an output.
@@ -142,9 +145,9 @@ class PlasticNetwork(nn.Module):
         self.encoder = encoder
         if encoder is None:
             sizes_of = {"encoder": (input_size, hidden_size, hidden_size), **sizes_of}
-        self.layers = nn.ModuleDict(
-            {name: PlasticLinear(*size, self.rule) for name, size in sizes_of.items()}
-        )
+        # The same modules twice: registered, and as a plain dictionary that is quick to go through.
+        self._layers = {name: PlasticLinear(*size, self.rule) for name, size in sizes_of.items()}
+        self.layers = nn.ModuleDict(self._layers)
         self.output_weight = nn.Parameter(
             torch.ones(readout), requires_grad=isinstance(self.rule, Gradient)
         )
@@ -250,14 +253,12 @@ class PlasticNetwork(nn.Module):
         *,
         probe: bool,
     ) -> tuple[Tensor, PlasticState, Probes | None]:
-        x = self._checked_input(x) if self.encoder is None else self.encoder(x)
+        x = self._encoded(x)
         batch, steps = x.shape[:2]
         if state is None:
             state = self.initial_state(batch)
-        elif state.batch_size != batch:
-            raise ValueError(f"x has {batch} samples, but the state has {state.batch_size}")
-        elif set(state.fast) != (set(self._layers) if self.rule.plastic else set()):
-            raise ValueError(f"the state has fast weights of {sorted(state.fast)}: not this net's")
+        else:
+            self._check_state(state, batch)
         if episode_starts is not None and (
             episode_starts.dtype != torch.bool or episode_starts.shape != (batch, steps)
         ):
@@ -266,20 +267,53 @@ class PlasticNetwork(nn.Module):
                 f"{episode_starts.dtype} {list(episode_starts.shape)}"
             )
         run = FORMS[self.supported_forms()[0] if self.form == "auto" else self.form]
-        return run(
-            self._parameters_tree(), self.rule, self.cell, x, state, episode_starts, probe=probe
-        )
+        parameters = self._parameters_tree()
+        with torch.autocast(x.device.type, enabled=False):
+            return run(parameters, self.rule, self.cell, x, state, episode_starts, probe=probe)
 
-    def _checked_input(self, x: Tensor) -> Tensor:
-        if x.dim() != 3 or x.shape[2] != self.input_size or x.shape[1] < 1:
+    def _encoded(self, x: Tensor) -> Tensor:
+        """Check the input, or what the encoder module makes of it, [B, T, features]."""
+        if self.encoder is None:
+            what, size = "x must have shape", self.input_size
+        else:
+            what, size, x = "encoder must return", self.hidden_size, self.encoder(x)
+        if x.dim() != 3 or x.shape[2] != size or x.shape[1] < 1:
+            raise ValueError(f"{what} [batch, time, {size}], got {list(x.shape)}")
+        like = self.output_weight
+        if torch.is_autocast_enabled(x.device.type):
+            return x.to(like.dtype)
+        if x.dtype != like.dtype or x.device != like.device:
             raise ValueError(
-                f"x must have shape [batch, time, {self.input_size}], got {list(x.shape)}"
+                f"the network is {like.dtype} on {like.device}, but its input is "
+                f"{x.dtype} on {x.device}"
             )
         return x
 
-    @property
-    def _layers(self) -> dict[str, PlasticLinear]:
-        return {n: layer for n, layer in self.layers.items() if isinstance(layer, PlasticLinear)}
+    def _check_state(self, state: PlasticState, batch: int) -> None:
+        if state.batch_size != batch:
+            raise ValueError(f"x has {batch} samples, but the state has {state.batch_size}")
+        layers = self._layers if self.rule.plastic else {}
+        if state.fast.keys() != layers.keys():
+            raise ValueError(f"the state has fast weights of {sorted(state.fast)}: not this net's")
+        like = self.output_weight
+        hidden = self.cell.initial_hidden(like.new_empty(batch, self.hidden_size))
+        if type(state.hidden) is not type(hidden):
+            raise ValueError(
+                f"the state holds a {type(state.hidden).__name__} where the cell needs a "
+                f"{type(hidden).__name__}"
+            )
+        expected: list[tuple[Tensor, tuple[int, ...]]] = [
+            (leaf, (batch, self.hidden_size)) for leaf in state.hidden
+        ]
+        for name, layer in layers.items():
+            expected.append((state.fast[name].weight, (batch, *layer.weight.shape)))
+            expected.append((state.fast[name].bias, (batch, *layer.bias.shape)))
+        for leaf, shape in expected:
+            if leaf.shape != shape or leaf.dtype != like.dtype or leaf.device != like.device:
+                raise ValueError(
+                    f"the state holds {leaf.dtype} {list(leaf.shape)} on {leaf.device} where "
+                    f"{like.dtype} {list(shape)} on {like.device} is needed"
+                )
 
     def _parameters_tree(self) -> NetworkParameters:
         layers = {

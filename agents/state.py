@@ -103,4 +103,7 @@ class PlasticState(NamedTuple):
             }
         except KeyError as error:
             raise ValueError(f"not a flattened state: {error} is missing") from None
-        return PlasticState(hidden, fast)
+        state = PlasticState(hidden, fast)
+        if unknown := sorted(set(flat) - set(state.to_dict())):
+            raise ValueError(f"not a flattened state: {', '.join(unknown)} do not belong to one")
+        return state

@@ -32,9 +32,9 @@ class DemoConfig:
 
     out: Path = Path("runs/demo")
     """Folder for the runs and the figure; a new numbered one is made beside it if it exists."""
-    steps: int = 2_000
+    steps: int = 4_000
     """Training steps of each network."""
-    batch_size: int = 32
+    batch_size: int = 64
     """Episodes of a batch."""
     learning_rate: float = 2e-3
     """Step size of AdamW."""

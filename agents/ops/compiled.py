@@ -67,7 +67,11 @@ def run(
     for name in parameters.layers:
         flat_state += _as_stored(name, list(state.fast[name]))
     tensors = [x, parameters.output_weight, *flat_state, *flat_parameters]
-    results: tuple[Tensor, ...] = _Run.apply(setting, *tensors)  # type: ignore[no-untyped-call]
+    results: tuple[Tensor, ...]
+    if torch.is_grad_enabled():
+        results = _Run.apply(setting, *tensors)  # type: ignore[no-untyped-call]
+    else:
+        results, _, _ = _forward(setting, *tensors)
     output, rates, flat_final = results[0], results[1:4], results[4:]
 
     hidden_count = len(state.hidden)
@@ -101,76 +105,26 @@ class _Setting(NamedTuple):
 
 
 def _as_stored(name: str, tensors: list[Tensor]) -> list[Tensor]:
-    """Transpose the matrices of the readout, whose few units make bad rows; its own inverse."""
+    """Transpose the matrices of the readout, whose few units make bad rows; its own inverse.
+
+    Matrices and biases come by turns.
+    """
     if name != "readout":
         return tensors
-    return [tensors[0].mT.contiguous(), tensors[1]] + (
-        [tensors[2].mT.contiguous(), tensors[3]] if len(tensors) > 2 else []
-    )
+    return [tensor if index % 2 else tensor.mT for index, tensor in enumerate(tensors)]
 
 
 class _Run(torch.autograd.Function):
     """The sequence as one function of its tensors; matrices of the readout come transposed."""
 
     @staticmethod
-    def forward(
-        ctx: Any, setting: _Setting, x: Tensor, omega: Tensor, *flat: Tensor
-    ) -> tuple[Tensor, ...]:
-        flat = tuple(tensor.detach().contiguous() for tensor in flat)
-        x, omega = x.detach().contiguous(), omega.detach().contiguous()
-        parts = _Parts.of(setting, flat)
-        batch, steps, inputs = x.shape
-        hidden_size, readout = parts.hidden[0].shape[1], len(omega)
-        gates = setting.cell.gates
-
-        def empty(*shape: int) -> Tensor:
-            return x.new_empty(batch, *shape)
-
-        is_gradient, is_lstm = isinstance(setting.rule, Gradient), gates > 1
-        saved = {
-            "x": x,
-            "encoded": empty(steps, hidden_size) if setting.has_encoder else x,
-            "activity": empty(steps, gates * hidden_size),
-            "h": empty(steps, hidden_size),
-            "output": empty(steps, readout),
-            "eta": empty(steps),
-            "decay": empty(steps),
-            "norm2": empty(steps),
-            "omega": omega,
-        }
-        if is_lstm:
-            saved["c"] = empty(steps, hidden_size)
-        if is_gradient:
-            saved["post_q"] = empty(steps, gates * hidden_size)
-            if setting.has_encoder:
-                saved["post_e"] = empty(steps, hidden_size)
-        if setting.episode_starts is not None:
-            saved["starts"] = setting.episode_starts.contiguous().view(torch.uint8)
-        fast1, fast_bias1 = ([torch.empty_like(f) for f in group] for group in parts.fast)
-        sizes = {
-            "batch": batch,
-            "time": steps,
-            "input": inputs,
-            "hidden": hidden_size,
-            "gates": gates,
-            "readout": readout,
-            "has_encoder": int(setting.has_encoder),
-            "gradient_rule": int(is_gradient),
-            "modulation": int(setting.rule.modulation),
-            "segment": math.ceil(math.sqrt(steps)),
-        }
-        problem = _problem(setting, sizes, parts, saved)
-        problem.point(fast1=fast1, fast_bias1=fast_bias1)
-        problem.run("forward")
-
+    def forward(ctx: Any, setting: _Setting, *tensors: Tensor) -> tuple[Tensor, ...]:
+        results, saved, sizes = _forward(setting, *(tensor.detach() for tensor in tensors))
         ctx.set_materialize_grads(False)
         ctx.setting, ctx.sizes, ctx.saved_names = setting, sizes, list(saved)
-        ctx.save_for_backward(*saved.values(), *flat)
-        finals = [saved["h"][:, -1].clone()] + ([saved["c"][:, -1].clone()] if is_lstm else [])
-        rates = (saved["eta"], saved["decay"], saved["norm2"])
-        ctx.mark_non_differentiable(*rates)
-        pairs = [tensor for pair in zip(fast1, fast_bias1, strict=True) for tensor in pair]
-        return saved["output"], *rates, *finals, *pairs
+        ctx.save_for_backward(*saved.values(), *(leaf.contiguous() for leaf in tensors[2:]))
+        ctx.mark_non_differentiable(*results[1:4])
+        return results
 
     @staticmethod
     @once_differentiable
@@ -240,6 +194,67 @@ class _Run(torch.autograd.Function):
             *grad_fast,
             *grad_parameters,
         )
+
+
+def _forward(
+    setting: _Setting, x: Tensor, omega: Tensor, *flat: Tensor
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor], dict[str, int]]:
+    """Run the forward pass.
+
+    Returns:
+        Readout units, the rates η, λ and n², the final state flattened; what the backward pass
+        needs; and the numbers of csrc/kernel.h.
+    """
+    x, omega = x.contiguous(), omega.contiguous()
+    parts = _Parts.of(setting, tuple(leaf.contiguous() for leaf in flat))
+    batch, steps, inputs = x.shape
+    hidden_size, readout = parts.hidden[0].shape[1], len(omega)
+    gates = setting.cell.gates
+
+    def empty(*shape: int) -> Tensor:
+        return x.new_empty(batch, *shape)
+
+    is_gradient, is_lstm = isinstance(setting.rule, Gradient), gates > 1
+    saved = {
+        "x": x,
+        "encoded": empty(steps, hidden_size) if setting.has_encoder else x,
+        "activity": empty(steps, gates * hidden_size),
+        "h": empty(steps, hidden_size),
+        "output": empty(steps, readout),
+        "eta": empty(steps),
+        "decay": empty(steps),
+        "norm2": empty(steps),
+        "omega": omega,
+    }
+    if is_lstm:
+        saved["c"] = empty(steps, hidden_size)
+    if is_gradient:
+        saved["post_q"] = empty(steps, gates * hidden_size)
+        if setting.has_encoder:
+            saved["post_e"] = empty(steps, hidden_size)
+    if setting.episode_starts is not None:
+        saved["starts"] = setting.episode_starts.contiguous().view(torch.uint8)
+    fast1, fast_bias1 = ([torch.empty_like(f) for f in group] for group in parts.fast)
+    sizes = {
+        "batch": batch,
+        "time": steps,
+        "input": inputs,
+        "hidden": hidden_size,
+        "gates": gates,
+        "readout": readout,
+        "has_encoder": int(setting.has_encoder),
+        "gradient_rule": int(is_gradient),
+        "modulation": int(setting.rule.modulation),
+        "segment": math.ceil(math.sqrt(steps)),
+    }
+    problem = _problem(setting, sizes, parts, saved)
+    problem.point(fast1=fast1, fast_bias1=fast_bias1)
+    problem.run("forward")
+
+    finals = [saved["h"][:, -1].clone()] + ([saved["c"][:, -1].clone()] if is_lstm else [])
+    pairs = [leaf for pair in zip(fast1, fast_bias1, strict=True) for leaf in pair]
+    rates = saved["eta"], saved["decay"], saved["norm2"]
+    return (saved["output"], *rates, *finals, *pairs), saved, sizes
 
 
 class _Parts(NamedTuple):

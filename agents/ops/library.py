@@ -123,16 +123,17 @@ class Problem:
             if function(ctypes.byref(struct), first, last) != 0:
                 failed.append(first)
 
-        partial, threads = [], []
+        partial, jobs = [], []
         for first, last in self._slices():
             struct = _Struct.from_buffer_copy(self._struct)
             partial.append({name: _zeros_like(value) for name, value in sums.items()})
             self._set(struct, partial[-1])
-            threads.append(threading.Thread(target=work, args=(struct, first, last)))
-        for thread in threads[1:]:
+            jobs.append((struct, first, last))
+        threads = [threading.Thread(target=work, args=job) for job in jobs[1:]]
+        for thread in threads:
             thread.start()
-        threads[0].run()
-        for thread in threads[1:]:
+        work(*jobs[0])
+        for thread in threads:
             thread.join()
         if failed:
             raise MemoryError(f"no memory for the {kind} pass of a plastic network")

@@ -34,6 +34,7 @@ def run(
     with torch.inference_mode(mode=False), torch.enable_grad():  # the inner gradient needs a graph
         if not wants_grad:
             x, state = x.clone(), state.map(torch.Tensor.clone)
+            episode_starts = None if episode_starts is None else episode_starts.clone()
         outputs, probes = [], []
         for t in range(x.shape[1]):
             if episode_starts is not None:
@@ -91,7 +92,7 @@ def _step(
 
     eta_before_clip, decay = rule.rates(output)
     norm = _joint_norm(directions, like=eta_before_clip)
-    eta = torch.where(norm > rule.max_norm, eta_before_clip * rule.max_norm / norm, eta_before_clip)
+    eta = eta_before_clip * (rule.max_norm / norm.clamp(min=rule.max_norm))
     written = {}
     for name, (delta_weight, delta_bias) in directions.items():
         alpha_w, alpha_b = layers[name].weight_alpha, layers[name].bias_alpha

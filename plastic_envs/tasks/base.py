@@ -144,6 +144,11 @@ class SequenceTask(ABC):
         """
         return float(self.errors(answers, episodes.targets)[episodes.scored].mean())
 
+    def _check_integers(self, **minimums: int) -> None:
+        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
+        for name, minimum in minimums.items():
+            object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
+
     @property
     @abstractmethod
     def _draws_per_episode(self) -> int:
@@ -152,6 +157,15 @@ class SequenceTask(ABC):
     @abstractmethod
     def _build(self, draws: FloatArray) -> Episodes:
         """Make B episodes of uniform numbers [B, draws_per_episode] in [0, 1)."""
+
+
+def split(draws: FloatArray, *widths: int) -> list[FloatArray]:
+    """Cut [B, n] into columns of the given widths, and the rest."""
+    parts, start = [], 0
+    for width in widths:
+        parts.append(draws[:, start : start + width])
+        start += width
+    return [*parts, draws[:, start:]]
 
 
 def symmetric(uniforms: FloatArray, bound: float = 1.0) -> FloatArray:
@@ -168,7 +182,10 @@ def normals(uniforms: FloatArray) -> FloatArray:
     half = uniforms.shape[1] // 2
     radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - uniforms[:, :half]))
     angle = np.float32(2 * np.pi) * uniforms[:, half:]
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    result = np.empty_like(uniforms)
+    np.multiply(radius, np.cos(angle), out=result[:, :half])
+    np.multiply(radius, np.sin(angle), out=result[:, half:])
+    return result
 
 
 def integers(uniforms: FloatArray, count: int) -> NDArray[np.int64]:
@@ -187,10 +204,11 @@ def box(low: list[float], high: list[float]) -> spaces.Box:
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
 
 
-def check_int(name: str, value: object, *, minimum: int) -> None:
-    """Raise a ValueError unless `value` is an integer of at least `minimum`."""
+def check_int(name: str, value: object, *, minimum: int) -> int:
+    """Return `value` as an int; raise a ValueError if it is none, or below `minimum`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+    return int(value)
 
 
 def check_nonnegative(name: str, value: object) -> None:

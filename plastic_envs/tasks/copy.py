@@ -10,7 +10,6 @@ from plastic_envs.tasks.base import (
     FloatArray,
     SequenceTask,
     box,
-    check_int,
     symmetric,
 )
 
@@ -59,9 +58,7 @@ class Copy(SequenceTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_int("length", self.length, minimum=1)
-        check_int("dim", self.dim, minimum=1)
-        check_int("delay", self.delay, minimum=0)
+        self._check_integers(length=1, dim=1, delay=0)
 
     @property
     def num_steps(self) -> int:

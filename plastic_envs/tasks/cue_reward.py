@@ -14,11 +14,11 @@ from plastic_envs.tasks.base import (
     FloatArray,
     SequenceTask,
     box,
-    check_int,
     check_nonnegative,
     even,
     integers,
     normals,
+    split,
     symmetric,
 )
 
@@ -74,10 +74,8 @@ class CueReward(SequenceTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        check_int("num_cues", self.num_cues, minimum=1)
-        check_int("cue_size", self.cue_size, minimum=1)
+        self._check_integers(num_cues=1, cue_size=1, episode_length=2)
         check_nonnegative("noise", self.noise)
-        check_int("episode_length", self.episode_length, minimum=2)
 
     @property
     def num_steps(self) -> int:
@@ -137,6 +135,8 @@ class CueReward(SequenceTask):
         seen = density.sum(axis=-1)  # [queries, groups]
         new = _log_mass(queries, np.full(self.cue_size, variance)).sum(axis=-1)
         unseen = max(self.num_cues - len(rewards), 0)
+        if unseen == 0:
+            new = np.full_like(new, -np.inf)
         top = np.maximum(seen.max(axis=-1), new)
         weights = np.exp(seen - top[:, None])
         return np.asarray(weights @ rewards / (weights.sum(-1) + unseen * np.exp(new - top)))
@@ -152,21 +152,23 @@ class CueReward(SequenceTask):
 
     def _build(self, draws: FloatArray) -> Episodes:
         batch, steps, shown = len(draws), self.episode_length, self._shown
-        ends = np.cumsum([self.num_cues * self.cue_size, self.num_cues, steps])
-        cue_draws, reward_draws, order_draws, noise_draws = np.split(draws, ends, axis=1)
+        cue_draws, reward_draws, order_draws, noise_draws = split(
+            draws, self.num_cues * self.cue_size, self.num_cues, steps
+        )
         cues = cue_draws.reshape(batch, self.num_cues, self.cue_size)
         rewards = symmetric(reward_draws)
         order = integers(order_draws, self.num_cues)
         rows = np.arange(batch)[:, None]
-        noise = normals(noise_draws)[:, : steps * self.cue_size]
+        noise = normals(noise_draws)[:, : steps * self.cue_size].reshape(batch, steps, -1)
+        noise *= np.float32(self.noise)
 
         observations = np.empty((batch, steps, self.cue_size + 2), np.float32)
-        observations[..., :-2] = noise.reshape(batch, steps, -1) * np.float32(self.noise)
-        observations[..., :-2] += cues[rows, order]
+        np.add(cues[rows, order], noise, out=observations[..., :-2])
         targets = rewards[rows, order]
         observations[:, :shown, -2] = targets[:, :shown]
         observations[:, shown:, -2] = 0
-        observations[..., -1] = np.arange(steps) >= shown
+        observations[:, :shown, -1] = 0
+        observations[:, shown:, -1] = 1
         scored = np.zeros((batch, steps), np.bool_)
         scored[:, shown:] = True
         return Episodes(observations, targets[..., None], scored)

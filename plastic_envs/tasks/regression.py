@@ -15,10 +15,10 @@ from plastic_envs.tasks.base import (
     FloatArray,
     SequenceTask,
     box,
-    check_int,
     check_nonnegative,
     even,
     normals,
+    split,
     symmetric,
 )
 
@@ -87,9 +87,8 @@ class Regression(SequenceTask):
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
         if self.input_size is not None:
-            check_int("input_size", self.input_size, minimum=1)
-        check_int("num_support", self.num_support, minimum=1)
-        check_int("num_query", self.num_query, minimum=1)
+            self._check_integers(input_size=1)
+        self._check_integers(num_support=1, num_query=1)
         check_nonnegative("noise", self.noise)
 
     @property
@@ -144,10 +143,13 @@ class Regression(SequenceTask):
 
     def _prior_features(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.kind == "linear":
-            # ‖w‖² E[x²] = 1 after standardisation; the bias only undoes the sample mean.
-            bias = np.full((*points.shape[:-1], 1), 1 / math.sqrt(self.num_steps))
-            return np.concatenate([points * math.sqrt(3 / self.num_inputs), bias], axis=-1)
-        return _values_of(points, self._sampled_functions)
+            # ‖w‖² E[x²] = 1 after standardisation.
+            features = points * math.sqrt(3 / self.num_inputs)
+        else:
+            features = _values_of(points, self._sampled_functions)
+        # Values are shifted by the mean of the sample, which is off by about this much.
+        bias = np.full((*points.shape[:-1], 1), 1 / math.sqrt(self.num_steps))
+        return np.concatenate([features, bias], axis=-1)
 
     @cached_property
     def _sampled_functions(self) -> list[NDArray[np.float64]]:
@@ -186,8 +188,9 @@ class Regression(SequenceTask):
 
     def _build(self, draws: FloatArray) -> Episodes:
         batch, steps, shown, size = len(draws), self.num_steps, self.num_support, self.num_inputs
-        ends = np.cumsum([self._draws_per_function, steps * size])
-        function_draws, point_draws, noise_draws = np.split(draws, ends, axis=1)
+        function_draws, point_draws, noise_draws = split(
+            draws, self._draws_per_function, steps * size
+        )
         points = symmetric(point_draws).reshape(batch, steps, size)
         if self.kind == "linear":
             weights = symmetric(function_draws, 1 / math.sqrt(size))[..., None]
@@ -196,8 +199,7 @@ class Regression(SequenceTask):
             w1, b1, w2, b2 = self._function_of(function_draws)
             hidden = np.tanh(points @ w1 + b1[:, None])
             values = (hidden @ w2[..., None])[..., 0] + b2[:, None]
-        values -= values.mean(axis=1, keepdims=True)
-        values /= values.std(axis=1, keepdims=True, ddof=1)
+        values = _standardised(values)
 
         observations = np.zeros((batch, steps, size + 2), np.float32)
         observations[..., :-2] = points
@@ -207,6 +209,14 @@ class Regression(SequenceTask):
         scored = np.zeros((batch, steps), np.bool_)
         scored[:, shown:] = True
         return Episodes(observations, values[..., None], scored)
+
+
+def _standardised(values: FloatArray) -> FloatArray:
+    """Shift and scale values [B, n] to mean 0 and variance 1 (n - 1 in the denominator)."""
+    exact = values.astype(np.float64)  # in float32 a flat function could leave its bound
+    exact -= exact.mean(axis=1, keepdims=True)
+    spread = exact.std(axis=1, keepdims=True, ddof=1)
+    return np.asarray(exact / np.maximum(spread, 1e-30), np.float32)
 
 
 def _values_of(

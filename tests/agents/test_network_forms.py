@@ -70,14 +70,15 @@ def cases(draw):
     return net, x, target, state, draw(st.sampled_from([starts, None]))
 
 
-@pytest.mark.parametrize("fast_form", FAST_FORMS)
 @given(case=cases())
 @settings(
-    deadline=None, max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=80, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-def test_form_agrees_with_the_literal_one(fast_form, case):
-    expected = run_case(case[0], "naive", *case[1:])
-    assert differences(run_case(case[0], fast_form, *case[1:]), expected, 1e-9) == {}
+def test_forms_agree_with_the_literal_one(case):
+    net, *inputs = case
+    expected = run_case(net, "naive", *inputs)
+    for form in ("auto", *net.supported_forms()):
+        assert differences(run_case(net, form, *inputs), expected, 1e-9) == {}, form
 
 
 def state_loss_numbers(net, form, x, state):
@@ -96,7 +97,7 @@ def state_loss_numbers(net, form, x, state):
 def test_gradients_through_the_final_state_agree(
     fast_form, cell, plastic_rule_class, make_net, random_state, x
 ):
-    net = make_net(cell, plastic_rule_class(base_eta=0.5, max_norm=0.8))
+    net = make_net(cell, plastic_rule_class(base_eta=0.5, max_norm=0.8), form=fast_form)
     state = random_state(net, 3)
     expected = state_loss_numbers(net, "naive", x, state)
     assert len(expected) > 15
@@ -107,7 +108,7 @@ def test_gradients_through_the_final_state_agree(
 def test_single_precision_is_close_to_double_precision(
     fast_form, cell, plastic_rule_class, make_net, random_state, x
 ):
-    net = make_net(cell, plastic_rule_class(), sizes=(3, 2, 16))
+    net = make_net(cell, plastic_rule_class(), sizes=(3, 2, 16), form=fast_form)
     state, target = random_state(net, 3), torch.zeros(3, 8, 2).double()
     expected = run_case(net, "naive", x, target, state)
     state = state.to(dtype=torch.float32)
@@ -181,7 +182,7 @@ class LeakyCell(Cell):
 def test_cell_handed_in_works_in_every_form(
     fast_form, plastic_rule_class, make_net, random_state, x
 ):
-    net = make_net(LeakyCell(), plastic_rule_class())
+    net = make_net(LeakyCell(), plastic_rule_class(), form=fast_form)
     target, state = torch.zeros(3, 8, 2).double(), random_state(net, 3)
     expected = run_case(net, "naive", x, target, state)
     assert differences(run_case(net, fast_form, x, target, state), expected, 1e-9) == {}

@@ -131,7 +131,7 @@ def test_changing_what_was_returned_changes_nothing_later(variant, mode):
     )
     clean.reset(seed=6)
     scribble(dirty.reset(seed=6))
-    calls = calls_of(clean.unwrapped.task, mode, 2)
+    calls = calls_of(clean.unwrapped.task, mode, 2) - 2  # leaves a played episode to render
     for actions in actions_for(clean, calls):
         expected = clean.step(actions)
         handed_over = actions.copy()

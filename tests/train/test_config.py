@@ -1,0 +1,153 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.rules import RuleSettings
+from plastic_envs.tasks import Copy, CueReward, Regression
+from train.config import NetworkConfig, TrainConfig
+
+
+def changed(config, path, value):
+    """The JSON of a configuration with one entry set, by its dotted path."""
+    data = json.loads(config.to_json())
+    *parents, name = path.split(".")
+    entry = data
+    for parent in parents:
+        entry = entry[parent]
+    entry[name] = value
+    return json.dumps(data)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rule=st.sampled_from(["gradient", "hebbian", "none"]),
+    cell=st.sampled_from(["rnn", "lstm"]),
+    base_eta=st.floats(0, 10),
+    weight_clip=st.none() | st.floats(0.01, 10),
+    modulation=st.booleans(),
+    task=st.sampled_from(
+        [
+            {"task": "copy", "copy": Copy(length=3, delay=2)},
+            {"task": "cue-reward", "cue_reward": CueReward(noise=0.25)},
+            {"task": "regression", "regression": Regression(kind="mlp")},
+            {"task": "regression", "regression": Regression(input_size=3)},
+        ]
+    ),
+    learning_rate=st.floats(1e-6, 1),
+    seed=st.integers(0, 2**40),
+    threads=st.none() | st.integers(1, 8),
+)
+def test_settings_survive_json(
+    rule, cell, base_eta, weight_clip, modulation, task, learning_rate, seed, threads
+):
+    rates = RuleSettings(base_eta=base_eta, weight_clip=weight_clip, modulation=modulation)
+    network = NetworkConfig(rule=rule, cell=cell, plasticity=rates)
+    config = TrainConfig(
+        network=network, learning_rate=learning_rate, seed=seed, threads=threads, **task
+    )
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_settings_of_other_tasks_are_not_written():
+    assert {"copy", "cue_reward", "regression"} & json.loads(
+        TrainConfig(task="regression").to_json()
+    ).keys() == {"regression"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("learning_speed", 1, "learning_speed"),
+        ("network.layers", 2, "layers"),
+        ("network.plasticity.rate", 2, "rate"),
+        ("cue_reward.colour", "red", "colour"),
+    ],
+)
+def test_an_unknown_setting_is_named(path, value, named):
+    with pytest.raises(ValueError, match=named):
+        TrainConfig.from_json(changed(TrainConfig(), path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("network", "NetworkConfig"),
+        ("network.plasticity", "RuleSettings"),
+        ("cue_reward", "CueReward"),
+    ],
+)
+@pytest.mark.parametrize("value", [3, None, "text", []])
+def test_a_number_in_place_of_a_group_of_settings_is_refused(path, named, value):
+    with pytest.raises(ValueError, match=named):
+        TrainConfig.from_json(changed(TrainConfig(), path, value))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"text"'])
+def test_what_is_no_json_object_is_refused(text):
+    with pytest.raises(ValueError, match=r"TrainConfig|Expecting"):
+        TrainConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("task", "others"),
+    [
+        ("copy", {"cue_reward": CueReward(noise=0.2)}),
+        ("cue-reward", {"regression": Regression(kind="mlp")}),
+        ("regression", {"copy": Copy(length=3)}),
+    ],
+)
+def test_settings_of_another_task_are_refused(task, others):
+    with pytest.raises(ValueError, match=type(next(iter(others.values()))).__name__):
+        TrainConfig(task=task, **others)
+
+
+def test_the_defaults_are_those_of_the_paper():
+    config = TrainConfig()
+    assert (config.batch_size, config.learning_rate, config.weight_decay) == (64, 1e-3, 0)
+    assert (config.max_grad_norm, config.loss_on) == (5, "task")
+    assert config.network.extra_dim == 4
+    assert config.network.plasticity == RuleSettings(
+        base_eta=0.1, base_decay=0.1, max_norm=1, weight_clip=None, modulation=True, alpha="random"
+    )
+    assert config.cue_reward == CueReward(num_cues=5, cue_size=14, noise=0.1, episode_length=20)
+    assert config.loss_steps == "all"
+    assert TrainConfig(task="copy").loss_steps == "scored"
+    assert TrainConfig(task="regression").loss_steps == "scored"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("eval_every", 0),
+        ("eval_episodes", 0),
+        ("steps", -1),
+        ("seed", -1),
+        ("weight_decay", -0.1),
+        ("learning_rate", 0.0),
+        ("learning_rate", -1.0),
+        ("learning_rate", float("nan")),
+        ("max_grad_norm", 0.0),
+        ("threads", 0),
+        ("task", "juggling"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_value(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*got '?{value}"):
+        replace(TrainConfig(), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("seed", 0), ("weight_decay", 0.0), ("threads", 1)]
+)
+def test_the_edge_of_a_range_is_allowed(name, value):
+    assert getattr(replace(TrainConfig(), **{name: value}), name) == value
+
+
+@pytest.mark.parametrize("task", ["copy", "cue-reward", "regression"])
+@pytest.mark.parametrize("loss_on", ["scored", "all"])
+def test_the_choice_of_loss_steps_overrules_the_task(task, loss_on):
+    assert TrainConfig(task=task, loss_on=loss_on).loss_steps == loss_on

@@ -6,13 +6,15 @@ that an installation can be moved to another machine. Each build is optional: wi
 package installs all the same and computes in pure PyTorch.
 """
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 COMMON = ["-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-std=c11"]
 INSTRUCTION_SETS = {
     "default": [],
-    "avx2": ["-mavx2", "-mfma"],
-    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"],
+    "avx2": ["-mavx2"],
+    "avx512": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2"],
 }
 
 setup(
@@ -20,7 +22,7 @@ setup(
         Extension(
             f"agents.ops._kernel_{name}",
             sources=["agents/ops/csrc/kernel.c"],
-            depends=["agents/ops/csrc/kernel.h", "agents/ops/csrc/kernel.inc"],
+            depends=[str(path) for path in Path("agents/ops/csrc").glob("*.[hi]*")],
             extra_compile_args=COMMON + flags,
             libraries=["m"],
             optional=True,

@@ -94,9 +94,9 @@ class PlasticNetwork(nn.Module):
         extra_dim: Free readout units, the network's own target for the gradient rule.
         encoder: Replaces the plastic encoder: a module that maps inputs [B, T, …] to
             [B, T, hidden_size]; `input_size` is then only a record.
-        form: How sequences are computed: `"auto"`, `"closed"` (fast weights as matrices, write
-            directions by hand) or `"naive"` (the literal equations, for tests). All agree; the
-            attribute `form` can be changed at any time.
+        form: How sequences are computed: `"compiled"` (in C, on the CPU), `"closed"` (in PyTorch,
+            write directions by hand), `"naive"` (the literal equations, for tests) or `"auto"`, the
+            fastest that can. All agree; the attribute `form` can be changed at any time.
         generator: Source of the initial parameters; None for torch's own.
 
     Raises:

@@ -1,6 +1,6 @@
 """What known players score on every task: oracle, best without memory, random.
 
-    python -m benchmarks.oracles --json
+python -m benchmarks.oracles --json
 """
 
 import json

@@ -63,7 +63,7 @@ class Args:
     """Measure training and acting steps."""
 
     quick: bool = False
-    """Two rows and few repeats: a smoke check within a minute."""
+    """One row, one thread, few repeats: a smoke check within a minute."""
     repeats: int = 5
     """Repeats of each measurement; slow baselines are repeated twice."""
     forms: tuple[FormName, ...] = ("compiled", "closed")
@@ -119,14 +119,11 @@ def main() -> None:
         print(_own_peak(row, form))
         return
     chosen = list(scaling_rows()) if args.scaling else list(rows())
+    threads = sorted({1, torch.get_num_threads()})
     if args.quick:
-        chosen = [r for r in chosen if r.task_name == "cue-reward T=20" and r.hidden_size == 128][
-            :2
-        ]
-        args.repeats = 2
-    all_threads = torch.get_num_threads()
+        chosen, threads, args.repeats = chosen[:1], [1], 2
     for row in (r for r in chosen if args.only in r.name):
-        for record in measure(row, args, sorted({1, all_threads})):
+        for record in measure(row, args, threads):
             _print(record, args.json)
     if not args.scaling:
         for record in measure_acting(args):

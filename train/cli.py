@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from agents.ops import library
 from train.config import TrainConfig
 from train.demo import DemoConfig, run_demo
 from train.evaluation import evaluate as evaluate_run
@@ -144,6 +145,11 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fal
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    if library.load() is None:
+        logger.warning(
+            "the compiled kernel was not built (is there a C compiler?): computing in PyTorch, "
+            "several times slower. Reinstalling the package with a compiler builds it."
+        )
     try:
         app.cli(prog="plastic", description="Networks with plastic weights: train, score, look.")
     except (ValueError, OSError, NonFiniteLossError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 
 Every direction is an outer product, δ_W = p ⊗ post, so ‖δ_W‖ = ‖p‖ ‖post‖, and the post factors of
 both rules are written out in `agents.rules`: no autograd inside the step, no second-order graph.
-Handles everything that a rule can be set to, and is what a single step for acting uses.
+Handles everything that a rule can be set to, on any device.
 """
 
 import torch

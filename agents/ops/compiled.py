@@ -67,6 +67,8 @@ def run(
     for name in parameters.layers:
         flat_state += _as_stored(name, list(state.fast[name]))
     tensors = [x, parameters.output_weight, *flat_state, *flat_parameters]
+    if any(leaf.dtype != x.dtype or leaf.device != x.device for leaf in tensors):
+        raise ValueError(f"parameters and state must all be {x.dtype} on {x.device}, as the input")
     results: tuple[Tensor, ...]
     if torch.is_grad_enabled():
         results = _Run.apply(setting, *tensors)  # type: ignore[no-untyped-call]

@@ -70,7 +70,7 @@ def test_a_checkpoint_cannot_run_code(run, tmp_path):
     path = run.checkpoint_path("best")
     target = tmp_path / "touched"
     for write in (
-        lambda content: path.write_bytes(pickle.dumps(content)),
+        lambda content: path.write_bytes(pickle.dumps(content, protocol=2)),
         lambda content: torch.save(content, path),
     ):
         write({"format": "plastic-checkpoint-1", "step": Malicious(target)})

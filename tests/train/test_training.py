@@ -72,7 +72,7 @@ def test_a_run_of_no_steps_scores_the_initial_network(make_run):
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_score(make_run):
-    folder = make_run(steps=8, learning_rate=0.3)
+    folder = make_run(steps=8, learning_rate=3.0)
     scores = {record["step"]: record["val_score"] for record in folder.metrics()}
     best = min(scores, key=scores.get)
     assert best != 8, "the last one is best: this run shows nothing"

@@ -1,0 +1,87 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import plastic_envs
+from benchmarks import env_speed, parity
+
+GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
+
+
+@pytest.fixture
+def rows(monkeypatch, capsys):
+    """Return a function that runs a benchmark in this process and returns its JSON lines."""
+
+    def call(program, *arguments):
+        monkeypatch.setattr(sys, "argv", [program.__name__, *map(str, arguments), "--json"])
+        program.main()
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return call
+
+
+def test_the_forms_agree_on_cases_of_their_own(rows):
+    *cases, total = rows(parity)
+    assert total["files"] == len(cases) == 32
+    assert total["worst_relative_error"] == max(case["worst_relative_error"] for case in cases)
+    assert total["worst_relative_error"] <= 1e-9
+    assert all("closed" in case["forms"] for case in cases)
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no recorded values in {GOLDEN}")
+def test_the_forms_reproduce_the_recorded_values(rows):
+    *cases, total = rows(parity, "--golden", GOLDEN)
+    assert total["files"] == len(cases) == 26
+    assert total["worst_relative_error"] <= 1e-9
+
+
+def test_a_folder_without_recorded_values_is_an_error(rows, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no .npz files in {tmp_path}"):
+        rows(parity, "--golden", tmp_path)
+
+
+def test_a_wrong_number_is_reported(rows, monkeypatch):
+    original = parity.run_case
+
+    def spoiled(net, form, *args):
+        results = original(net, form, *args)
+        return results | {"h_final": results["h_final"] * (1 + 1e-6 * (form == "closed"))}
+
+    monkeypatch.setattr(parity, "run_case", spoiled)
+    assert 1e-7 < rows(parity)[-1]["worst_relative_error"] < 1e-5
+
+
+def test_the_speed_of_every_environment_is_measured():
+    process = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.env_speed",
+            "--seconds",
+            "0.01",
+            "--repeats",
+            "1",
+            "--num-envs",
+            "4",
+            "--json",
+        ],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    found = [json.loads(line) for line in process.stdout.splitlines()]
+    assert {row["env"] for row in found} == set(plastic_envs.ids())
+    for env_id in plastic_envs.ids():
+        how = [row["how"] for row in found if row["env"] == env_id]
+        assert how == ["single, unwrapped", "gym.make", "make_vec, 4", "sample_episodes, 64"]
+    assert all(0 < row["worst"] <= row["median"] <= row["best"] for row in found)
+
+
+def test_repeats_are_ordered(rows):
+    found = rows(env_speed, "--seconds", "0.001", "--repeats", "3", "--num-envs", "2")
+    assert all(0 < row["worst"] <= row["median"] <= row["best"] for row in found)

@@ -1,0 +1,119 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from train.run_folder import RunFolder
+
+SMALL = ["--hidden-size", 8, "--batch-size", 4, "--eval-episodes", 8, "--threads", 1]
+SMALL += ["--steps", 4, "--eval-every", 2]
+
+
+def run_process(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "train.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "options"),
+    [
+        ("train", ["--task", "--rule", "--cell", "--steps", "--out", "--resume", "--json"]),
+        ("evaluate", ["--checkpoint", "--episodes", "--seed", "--json"]),
+        ("plot", ["--output", "--json"]),
+        ("demo", ["--out", "--steps", "--processes", "--json"]),
+    ],
+)
+def test_help_names_the_options(command, subcommand, options):
+    code, out = command(subcommand, "--help")
+    assert code == 0
+    assert [option for option in options if option not in out] == []
+
+
+def test_help_names_the_subcommands(command):
+    code, out = command("--help")
+    assert code == 0
+    assert all(name in out for name in ("train", "evaluate", "plot", "demo"))
+
+
+def test_train_evaluate_and_plot_print_json_alone(command, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    process = run_process("train", *SMALL, "--out", folder.path, "--json")
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == {"run": str(folder.path), **folder.metrics()[-1]}
+    assert process.stdout.count("\n") == 1
+
+    code, out = command("evaluate", folder.path, "--episodes", 4, "--seed", 3, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["run"], result["episodes"], result["seed"]) == (str(folder.path), 4, 3)
+
+    figure = tmp_path / "curves.png"
+    code, out = command("plot", folder.path, "--output", figure, "--json")
+    assert code == 0
+    assert json.loads(out) == {"figure": str(figure), "runs": [str(folder.path)]}
+    assert figure.stat().st_size > 0
+
+
+def test_results_are_printed_for_people(command, tmp_path):
+    path = tmp_path / "run"
+    code, out = command("train", *SMALL, "--rule", "none", "--out", path)
+    assert code == 0
+    assert f"{path}: validation score" in out
+    code, out = command("evaluate", path, "--episodes", 4, "--checkpoint", "last")
+    assert code == 0
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert (lines["rule"], lines["checkpoint"], lines["agree"]) == ("none", "last", "True")
+    code, out = command("plot", path, "--output", tmp_path / "c.svg")
+    assert (code, out) == (0, f"{tmp_path / 'c.svg'}\n")
+
+
+def test_settings_of_task_network_and_rule_reach_the_run(command, tmp_path):
+    task = ["--task", "copy", "--copy.length", 2, "--copy.delay", 1]
+    network = ["--rule", "hebbian", "--cell", "lstm", "--base-eta", 0.3, "--alpha", "ones"]
+    assert command("train", *SMALL, *task, *network, "--out", tmp_path / "run")[0] == 0
+    config = RunFolder(tmp_path / "run").config()
+    assert (config.copy.length, config.copy.delay, config.steps) == (2, 1, 4)
+    assert (config.network.rule, config.network.cell) == ("hebbian", "lstm")
+    assert (config.network.plasticity.base_eta, config.network.plasticity.alpha) == (0.3, "ones")
+
+
+def test_without_a_folder_the_settings_name_it(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("train", *SMALL, "--seed", 3)[0] == 0
+    assert RunFolder(tmp_path / "runs/cue-reward-gradient-rnn-8-seed3").config().seed == 3
+
+
+def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
+    process = run_process("evaluate", tmp_path / "absent", "--json")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert f"{tmp_path / 'absent'} is no run folder" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plot"], "at least one run"),
+        (["plot", "absent"], "absent is no run folder"),
+        (["evaluate", "absent"], "absent is no run folder"),
+        (["train", "--hidden-size", 0, "--out", "run"], "hidden_size must be at least 1"),
+        (["train", "--steps", -1], "steps must be at least 0"),
+        (["train", "--copy.length", 3], "the task is 'cue-reward'"),
+        (["demo", "--steps", -1, "--processes", 1], "steps must be at least 0"),
+    ],
+)
+def test_an_error_is_told_in_one_line(
+    command, caplog, capsys, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    code, out = command(*arguments)
+    told = caplog.text + capsys.readouterr().err
+    assert (code, out) == (1, "")
+    assert message in told
+    assert "Traceback" not in told

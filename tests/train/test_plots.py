@@ -1,0 +1,94 @@
+import re
+from dataclasses import replace
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from plastic_envs.tasks import Copy
+from train import plot
+from train.plot import plot_runs
+from train.plotting import Curve, comparison_figure, group
+
+
+def curve(label, steps, scores, eta=None):
+    return Curve(label, np.array(steps), np.array([scores], float), eta)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The curves of the last figure."""
+    found = []
+
+    def record(task, curves, *args):
+        found[:] = curves
+        return comparison_figure(task, curves, *args)
+
+    monkeypatch.setattr(plot, "comparison_figure", record)
+    return found
+
+
+@pytest.mark.parametrize("task", ["copy", "cue-reward", "regression"])
+def test_a_figure_is_drawn_for_every_task(make_run, tmp_path, task):
+    path = tmp_path / "new" / "curves.png"
+    assert plot_runs([make_run(task=task), make_run(task=task, rule="none")], path) == path
+    pixels = matplotlib.image.imread(path)
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 20
+
+
+def test_the_figure_of_a_run_without_plasticity_has_no_rates(make_run, tmp_path, drawn):
+    one = plot_runs([make_run(rule="none")], tmp_path / "none.png")
+    both = plot_runs([make_run(rule="none"), make_run()], tmp_path / "both.png")
+    assert [c.eta is None for c in drawn] == [True, False]
+    widths = [matplotlib.image.imread(path).shape[1] for path in (one, both)]
+    assert widths[0] < widths[1]
+
+
+def test_seeds_are_joined_and_other_networks_are_not(make_run, tmp_path, drawn):
+    runs = [make_run(), make_run(seed=1), make_run(rule="hebbian"), make_run(hidden_size=9)]
+    plot_runs(runs, tmp_path / "curves.png")
+    assert [c.label for c in drawn] == ["gradient rnn 8", "hebbian rnn 8", "gradient rnn 9"]
+    assert [len(c.scores) for c in drawn] == [2, 1, 1]
+    scores = [[r["val_score"] for r in run.metrics()] for run in runs[:2]]
+    np.testing.assert_array_equal(drawn[0].scores, scores)
+    assert drawn[0].eta.shape == (2, 6)
+
+
+def test_the_ending_says_the_format(run, tmp_path):
+    assert "<svg" in plot_runs([run], tmp_path / "curves.svg").read_text()
+    assert plot_runs([run], tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(ValueError, match="xyz"):
+        plot_runs([run], tmp_path / "curves.xyz")
+
+
+def test_one_figure_shows_one_task(make_run, tmp_path):
+    first, second = make_run(), make_run(task="copy")
+    with pytest.raises(ValueError, match=re.escape(str(second.path))):
+        plot_runs([first, second], tmp_path / "curves.png")
+    harder = make_run(task="copy", copy=Copy(length=2, delay=2))
+    with pytest.raises(ValueError, match="delay=2"):
+        plot_runs([second, harder], tmp_path / "curves.png")
+
+
+def test_no_runs_and_runs_without_metrics_are_refused(run, tmp_path):
+    with pytest.raises(ValueError, match="at least one run"):
+        plot_runs([], tmp_path / "curves.png")
+    run.metrics_path.unlink()
+    with pytest.raises(ValueError, match=re.escape(str(run.path)) + " has no metrics"):
+        plot_runs([run], tmp_path / "curves.png")
+
+
+def test_joined_curves_are_cut_to_common_steps():
+    curves = [curve("a", [0, 2, 4, 6], [9, 8, 7, 6]), curve("b", [0, 1], [1, 1])]
+    curves += [curve("a", [0, 3, 6], [5, 4, 3]), curve("a", [0, 4, 6], [2, 1, 0])]
+    joined, other = group(curves)
+    assert (joined.label, other.label) == ("a", "b")
+    np.testing.assert_array_equal(joined.steps, [0, 6])
+    np.testing.assert_array_equal(joined.scores, [[9, 6], [5, 3], [2, 0]])
+    np.testing.assert_array_equal(other.scores, [[1, 1]])
+
+
+def test_rates_of_joined_curves_are_kept_if_all_have_them():
+    plastic = curve("a", [0], [1], np.full((1, 3), 0.5))
+    assert group([plastic, replace(plastic)])[0].eta.shape == (2, 3)
+    assert group([plastic, replace(plastic, eta=None)])[0].eta is None

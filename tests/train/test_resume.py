@@ -1,0 +1,175 @@
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import train.supervised as supervised
+from train.run_folder import RunFolder
+from train.supervised import train
+
+SETTINGS = {"steps": 7, "eval_every": 3}
+
+
+class StoppedError(Exception):
+    """Stands for whatever stops a program."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Return a function that trains until an attribute is used for the n-th time."""
+
+    def call(config, folder, owner, name, count, *, resume=False):
+        original, calls = getattr(owner, name), []
+
+        def stopping(*args, **kwargs):
+            calls.append(1)
+            if len(calls) > count:
+                raise StoppedError
+            return original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopping)
+            with pytest.raises(StoppedError):
+                train(config, folder, resume=resume, progress=False)
+
+    return call
+
+
+@pytest.mark.parametrize("steps", range(7))
+def test_a_run_cut_off_after_any_step_ends_as_if_it_had_not_been(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, steps
+):
+    config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
+    interrupt(config, folder, supervised._Training, "_train_step", steps)
+    record = train(folder.config(), folder, resume=True, progress=False)
+    whole = make_run(**SETTINGS)
+    assert_same_run(folder, whole)
+    assert record == whole.metrics()[-1]
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_a_run_cut_off_while_it_saves_ends_as_if_it_had_not_been(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, count
+):
+    config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
+    interrupt(config, folder, RunFolder, "save_checkpoint", count)
+    train(config, folder, resume=True, progress=False)
+    assert_same_run(folder, make_run(**SETTINGS))
+
+
+@pytest.mark.parametrize("method", ["_validate", "_log"])
+def test_a_run_cut_off_in_its_first_validation_starts_over(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, method
+):
+    config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
+    interrupt(config, folder, supervised._Training, method, 0)
+    assert not folder.checkpoint_path("last").exists()
+    train(config, folder, resume=True, progress=False)
+    assert_same_run(folder, make_run(**SETTINGS))
+
+
+@pytest.mark.parametrize("rule", ["hebbian", "none"])
+def test_a_run_may_be_cut_off_again_and_again(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, rule
+):
+    config, folder = make_config(rule=rule, cell="lstm", **SETTINGS), RunFolder(tmp_path)
+    for count, resume in ((4, False), (2, True), (3, True)):
+        interrupt(config, folder, supervised._Training, "_train_step", count, resume=resume)
+    train(config, folder, resume=True, progress=False)
+    assert_same_run(folder, make_run(rule=rule, cell="lstm", **SETTINGS))
+
+
+def test_a_cut_off_line_of_metrics_is_written_anew(
+    make_config, make_run, tmp_path, interrupt, assert_same_run
+):
+    config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
+    interrupt(config, folder, supervised._Training, "_train_step", 5)
+    with folder.metrics_path.open("a") as file:
+        file.write('{"step": 6, "train_lo')
+    train(config, folder, resume=True, progress=False)
+    assert_same_run(folder, make_run(**SETTINGS))
+
+
+def test_a_finished_run_stays_as_it_is(run):
+    kept = (run.metrics_path, run.timing_path, run.config_path)
+    kept += tuple(run.checkpoint_path(name) for name in ("best", "last"))
+    before = {path: path.read_bytes() for path in kept}
+    record = train(run.config(), run, resume=True, progress=False)
+    assert {path: path.read_bytes() for path in kept} == before
+    assert record == run.metrics()[-1]
+
+
+def test_a_folder_with_settings_only_starts_from_the_beginning(
+    make_config, make_run, tmp_path, command, assert_same_run
+):
+    folder = RunFolder(tmp_path / "run")
+    folder.create(make_config())
+    assert command("train", "--resume", folder.path)[0] == 0
+    assert_same_run(folder, make_run())
+
+
+@pytest.mark.parametrize(
+    "settings", [["--steps", "9"], ["--seed", "3"], ["--hidden-size", "9"], ["--out", "elsewhere"]]
+)
+def test_a_run_does_not_go_on_with_other_settings(run, command, caplog, settings):
+    before = run.metrics_path.read_bytes()
+    code, out = command("train", "--resume", run.path, *settings)
+    assert (code, out) == (1, "")
+    assert "--resume goes on with the settings of its run" in caplog.text
+    assert run.metrics_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_is_no_run_is_not_resumed(tmp_path, command, caplog, exists):
+    path = tmp_path if exists else tmp_path / "absent"
+    assert command("train", "--resume", path) == (1, "")
+    assert f"{path} is no run folder" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_not_resumed(run, command, caplog):
+    path = run.checkpoint_path("last")
+    path.write_bytes(b"")
+    assert command("train", "--resume", run.path) == (1, "")
+    assert f"{path} cannot be read" in caplog.text
+
+
+def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
+    make_config, tmp_path, assert_same_run
+):
+    """Long enough to be hit in the middle, with validations as frequent as steps allow."""
+    settings = {"steps": 60, "eval_every": 2}
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    train(make_config(**settings), whole, progress=False)
+    killed.create(make_config(**settings))  # the first process starts from settings alone
+    rng = random.Random(0)
+    for lines in (4, 12):
+        process = start_process(killed)
+        try:
+            wait_for_lines(process, killed, lines)
+            time.sleep(rng.uniform(0, 0.1))
+        finally:
+            process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert len(killed.metrics()) < len(whole.metrics()), "it had ended before it was killed"
+    assert start_process(killed).wait() == 0
+    assert_same_run(killed, whole)
+
+
+def start_process(folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.cli", "train", "--resume", str(folder.path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_for_lines(process, folder, count):
+    deadline = time.monotonic() + 120
+    while len(folder.metrics()) < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

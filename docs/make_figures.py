@@ -1,17 +1,28 @@
-"""Draws the pictures of episodes in docs/images: `python docs/make_figures.py`."""
+"""Draws the pictures in docs/images.
 
+python docs/make_figures.py                   # episodes
+python docs/make_figures.py scaling.jsonl     # from `benchmarks.step_speed --scaling --json`
+"""
+
+import json
+import sys
 from pathlib import Path
 
 import gymnasium as gym
+from matplotlib.lines import Line2D
 from PIL import Image
 
 import plastic_envs
+from train.plotting import new_figure, save
 
 IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
-    """Draw an episode of every task."""
+    """Draw what the command line asks for."""
+    if len(sys.argv) > 1:
+        _draw_scaling(Path(sys.argv[1]))
+        return
     _draw("copy-random", "PlasticCopy-v0", steps=26, length=10, delay=10)
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
     _draw("regression-oracle", "PlasticRegression-v0", steps=36, oracle=True)
@@ -26,6 +37,43 @@ def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs:
     for step in range(steps):
         env.step(answers[step] if oracle else env.action_space.sample())
     Image.fromarray(env.render()).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def _draw_scaling(measured: Path) -> None:
+    """Draw time and memory of a training step against length and hidden size."""
+    records = [json.loads(line) for line in measured.read_text().splitlines()]
+    records = [r for r in records if r["threads"] == 1]
+    figure = new_figure(9.6, 6.4)
+    axes = figure.subplots(2, 2)
+    columns = (("steps", "hidden_size", 128), ("hidden_size", "steps", 40))
+    values = (("cpu_seconds", "CPU seconds, one thread"), ("peak_mb", "peak memory, MB"))
+    forms = ("compiled", "closed", "naive")
+    for column, (across, fixed, at) in enumerate(columns):
+        for row, (value, label) in enumerate(values):
+            panel = axes[row, column]
+            for rule, style in (("gradient", "-"), ("hebbian", "--")):
+                for index, form in enumerate(forms):
+                    chosen = [
+                        r for r in records if (r["rule"], r["form"], r[fixed]) == (rule, form, at)
+                    ]
+                    points = sorted({(r[across], r[value]) for r in chosen})
+                    if points:
+                        x, y = zip(*points, strict=True)
+                        panel.loglog(x, y, style, marker="o", ms=3, color=f"C{index}")
+            panel.set(ylabel=label, xlabel="episode length T" if column == 0 else "hidden size H")
+            ticks = sorted({r[across] for r in records if r[fixed] == at})
+            panel.set_xticks(ticks, [str(tick) for tick in ticks])
+            panel.minorticks_off()
+            panel.grid(alpha=0.3)
+    axes[0, 0].set_title("H = 128", fontsize=10)
+    axes[0, 1].set_title("T = 40", fontsize=10)
+    lines = [Line2D([], [], color=f"C{i}", label=form) for i, form in enumerate(forms)]
+    lines += [
+        Line2D([], [], color="0.4", ls=ls, label=rule)
+        for rule, ls in (("gradient", "-"), ("hebbian", "--"))
+    ]
+    axes[0, 0].legend(handles=lines, fontsize=8, frameon=False)
+    save(figure, IMAGES / "scaling.png")
 
 
 if __name__ == "__main__":

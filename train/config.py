@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import torch
 import tyro
 
 from agents import PlasticNetwork
@@ -40,8 +41,8 @@ class NetworkConfig:
         default_factory=RuleSettings
     )
 
-    def build(self, task: SequenceTask) -> PlasticNetwork:
-        """Make the network for a task, its parameters drawn from torch's generator."""
+    def build(self, task: SequenceTask, seed: int) -> PlasticNetwork:
+        """Make the network for a task, its initial parameters drawn from a seed."""
         return PlasticNetwork(
             input_size=task.observation_space.shape[0],
             output_size=task.action_space.shape[0],
@@ -50,6 +51,7 @@ class NetworkConfig:
             rule=RULES[self.rule](**asdict(self.plasticity)),
             extra_dim=self.extra_dim,
             form=self.form,
+            generator=torch.Generator().manual_seed(seed),
         )
 
 
@@ -157,11 +159,32 @@ def _from_dict(cls: type[_T], data: Any) -> _T:
     if not isinstance(data, dict):
         raise ValueError(f"settings of {cls.__name__} must be an object, got {data!r}")
     made = {}
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for name, value in data.items():
         if name not in known:
             raise ValueError(f"{cls.__name__} has no setting {name!r}")
-        factory = known[name].default_factory
-        nested = isinstance(factory, type) and is_dataclass(factory)
-        made[name] = _from_dict(factory, value) if nested else value  # type: ignore[arg-type]
+        if is_dataclass(hints[name]):
+            made[name] = _from_dict(hints[name], value)
+        elif _fits(value, hints[name]):
+            made[name] = value
+        else:
+            raise ValueError(f"{name} must be {_written(hints[name])}, got {value!r}")
     return cls(**made)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a value read from JSON is of a type as the settings use them."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_args(hint):
+        return any(_fits(value, option) for option in get_args(hint))
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _written(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) else str(hint)

@@ -1,6 +1,7 @@
 """From run folders to a figure of their learning curves."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
                 f"one figure shows one task: {folders[0].path} is of {task}, "
                 f"{folder.path} of {config.task_definition}"
             )
-    curves = [_curve(folder, config) for folder, config in zip(folders, configs, strict=True)]
+    labels = _labels(configs)
+    curves = [_curve(*each) for each in zip(folders, labels, strict=True)]
     optimum, label = task.optimal_score, "optimum"
     if optimum is None:
         episodes = task.sample_episodes(1_000, test_seed(configs[0]))
@@ -45,13 +47,34 @@ def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
     return output
 
 
-def _curve(folder: RunFolder, config: TrainConfig) -> Curve:
+def _labels(configs: Sequence[TrainConfig]) -> list[str]:
+    """Name runs by rule, cell, size and whatever else differs between them, but for the seed."""
+    named, ignored = ("rule", "cell", "hidden_size"), ("seed", "threads", "form")
+    flat = []
+    for config in configs:
+        network = asdict(config.network)
+        flat.append(asdict(config) | network | network["plasticity"])
+    others = [
+        name
+        for name, value in flat[0].items()
+        if name not in (*named, *ignored)
+        and not isinstance(value, dict)
+        and any(each[name] != value for each in flat)
+    ]
+    return [
+        " ".join(str(each[name]) for name in named)
+        + "".join(f", {name}={each[name]}" for name in others)
+        for each in flat
+    ]
+
+
+def _curve(folder: RunFolder, label: str) -> Curve:
     records = folder.metrics()
     if not records:
         raise ValueError(f"{folder.path} has no metrics yet")
     eta = probe_eta(folder)
     return Curve(
-        label=f"{config.network.rule} {config.network.cell} {config.network.hidden_size}",
+        label=label,
         steps=np.array([record["step"] for record in records]),
         scores=np.array([[record["val_score"] for record in records]]),
         eta=None if eta is None else eta[None],

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from plastic_envs.tasks import Episodes, SequenceTask
@@ -59,6 +60,7 @@ def comparison_figure(
             _line_and_band(axes[1], np.arange(task.num_steps), curve.eta, curve.label, colors)
         axes[1].set(xlabel="step of the episode", ylabel="plasticity rate η (as applied)")
         axes[1].set_ylim(bottom=0)
+        axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1].set_title("plasticity over an episode", fontsize=10, loc="left")
         axes[1].legend(frameon=False, fontsize=8)
     return figure
@@ -126,7 +128,7 @@ def _draw_scores(
     axes.set(xlabel="training step", ylabel="mean squared error, scored steps")
     axes.set_ylim(0, 1.15 * min(highest, 2 * chance))
     axes.set_title(f"{type(task).__name__}: validation score", fontsize=10, loc="left")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(loc="best", framealpha=0.9, edgecolor="none", fontsize=8)
 
 
 def _line_and_band(

@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import platform
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -97,8 +98,11 @@ class RunFolder:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: the run has not come that far")
         try:
+            with zipfile.ZipFile(path) as archive:  # torch.load does not look at its checksums
+                if (damaged := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(
                 f"{path} cannot be read: damaged, or not a checkpoint ({_first_line(error)})"
             ) from error
@@ -118,7 +122,7 @@ class RunFolder:
         """
         config = self.config()
         content = self.load_checkpoint(name)
-        network = config.network.build(config.task_definition)
+        network = config.network.build(config.task_definition, config.seed)
         load_parameters(network, content, self.checkpoint_path(name))
         return network.eval(), int(content["step"])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents import Probes
+from agents import PlasticNetwork, Probes
 from plastic_envs.tasks import Episodes
 from train.config import TrainConfig
 from train.plotting import episode_figure
@@ -52,11 +52,12 @@ def train(
         FileExistsError: If a new run is to start in a folder that holds one.
         NonFiniteLossError: If the loss becomes infinite or not a number. The checkpoints stay.
     """
+    network = config.network.build(config.task_definition, config.seed)
     if not resume:
         folder.create(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return _Training(config, folder).run(progress)
+    return _Training(config, network, folder).run(progress)
 
 
 def test_seed(config: TrainConfig) -> int:
@@ -80,12 +81,9 @@ def masked_mse(answers: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
 class _Training:
     """The state of a run between two steps."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder) -> None:
-        self.config, self.folder = config, folder
+    def __init__(self, config: TrainConfig, network: PlasticNetwork, folder: RunFolder) -> None:
+        self.config, self.network, self.folder = config, network, folder
         self.task = config.task_definition
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            self.network = config.network.build(self.task)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=config.learning_rate,

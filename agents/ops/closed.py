@@ -25,11 +25,13 @@ def run(
     probe: bool,
 ) -> tuple[Tensor, PlasticState, Probes | None]:
     """Run the network as `agents.ops.interface.Form` says."""
+    if not rule.plastic:
+        return _run_ordinary(parameters, rule, cell, x, state, episode_starts, probe=probe)
     outputs, probes = [], []
     for t, x_t in enumerate(x.unbind(1)):
         if episode_starts is not None:
             state = state.reset(episode_starts[:, t])
-        output, state, step_probes = step(parameters, rule, cell, x_t, state, probe=probe)
+        output, state, step_probes = _step(parameters, rule, cell, x_t, state, probe=probe)
         outputs.append(output)
         probes.append(step_probes)
     output = torch.stack(outputs, dim=1)
@@ -38,14 +40,48 @@ def run(
     return output, state, Probes(*(torch.stack(values, 1) for values in zip(*probes, strict=True)))
 
 
-def step(
+def _run_ordinary(
+    parameters: NetworkParameters,
+    rule: Rule,
+    cell: Cell,
+    x: Tensor,
+    state: PlasticState,
+    episode_starts: Tensor | None,
+    *,
+    probe: bool,
+) -> tuple[Tensor, PlasticState, Probes | None]:
+    """Run a network that writes nothing: all but the recurrence is one product over all steps."""
+    layers = parameters.layers
+
+    def linear(name: str, p: Tensor) -> Tensor:
+        return p @ layers[name].weight + layers[name].bias
+
+    encoded = torch.relu(linear("encoder", x)) if "encoder" in layers else x
+    from_input = linear("cell_input", encoded) + layers["cell_hidden"].bias
+    hs = []
+    for t, q in enumerate(from_input.unbind(1)):
+        if episode_starts is not None:
+            state = state.reset(episode_starts[:, t])
+        q = torch.addmm(q, state.hidden.h, layers["cell_hidden"].weight)
+        state = state._replace(hidden=cell.forward(q, state.hidden).hidden)
+        hs.append(state.hidden.h)
+    output = linear("readout", torch.stack(hs, dim=1))
+    if not probe:
+        return output, state, None
+    eta, decay = rule.rates(output)
+    loss = inner_loss(output, parameters.output_weight)
+    values = (eta, eta, decay, torch.zeros_like(eta), loss)
+    return output, state, Probes(*(value.detach() for value in values))
+
+
+def _step(
     parameters: NetworkParameters,
     rule: Rule,
     cell: Cell,
     x: Tensor,
     state: PlasticState,
     *,
-    probe: bool = False,
+    probe: bool,
 ) -> tuple[Tensor, PlasticState, tuple[Tensor, ...]]:
     """Take one step.
 
@@ -65,8 +101,6 @@ def step(
 
     def forward(name: str, p: Tensor) -> Tensor:
         q = torch.addmm(layers[name].bias, p, layers[name].weight)
-        if not rule.plastic:
-            return q
         return q + fast[name].bias + torch.bmm(p.unsqueeze(1), fast[name].weight).squeeze(1)
 
     def backward(name: str, grad_q: Tensor) -> Tensor:
@@ -90,7 +124,7 @@ def step(
     posts = rule.posts(record)
     pres = {"encoder": x, "cell_input": encoded, "cell_hidden": state.hidden.h}
     pres["readout"] = cell_step.hidden.h
-    squared_norm = _squared_norm(pres, posts, rule) if posts else torch.zeros_like(output[:, 0])
+    squared_norm = _squared_norm(pres, posts, rule)
     eta_before_clip, decay = rule.rates(output)
     eta = eta_before_clip * clip_scale(squared_norm, rule.max_norm)
     written = _write(parameters, rule, pres, posts, fast, eta, 1 - decay)

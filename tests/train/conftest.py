@@ -6,10 +6,11 @@ import sys
 import pytest
 import torch
 
+import train.supervised
 from plastic_envs.tasks import Copy, CueReward, Regression
 from train.config import NetworkConfig, TrainConfig
+from train.plotting import new_figure
 from train.run_folder import RunFolder
-from train.supervised import train
 
 TASKS = {
     "copy": {"copy": Copy(length=2, delay=1)},
@@ -24,6 +25,15 @@ def same_number_of_threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_figures():
+    """Draw empty figures while training, which would take most of the time; yields the real one."""
+    real = train.supervised.episode_figure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.supervised, "episode_figure", lambda *_: new_figure(0.2, 0.2))
+        yield real
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +57,7 @@ def make_run(make_config, tmp_path_factory):
         config = make_config(**settings)
         if config not in trained:
             trained[config] = RunFolder(tmp_path_factory.mktemp("trained") / "run")
-            train(config, trained[config], progress=False)
+            train.supervised.train(config, trained[config], progress=False)
         copy = tmp_path_factory.mktemp("copy") / "run"
         return RunFolder(shutil.copytree(trained[config].path, copy))
 

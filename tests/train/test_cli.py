@@ -89,6 +89,21 @@ def test_without_a_folder_the_settings_name_it(command, tmp_path, monkeypatch):
     assert RunFolder(tmp_path / "runs/cue-reward-gradient-rnn-8-seed3").config().seed == 3
 
 
+def test_a_run_that_could_not_start_leaves_no_folder(command, tmp_path):
+    assert command("train", "--hidden-size", 0, "--out", tmp_path / "run")[0] == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("rule", "foo"), ("hidden_size", "8")])
+def test_wrong_settings_of_the_network_are_told(command, make_run, caplog, name, value):
+    run = make_run()
+    data = json.loads(run.config_path.read_text())
+    data["network"][name] = value
+    run.config_path.write_text(json.dumps(data))
+    assert command("evaluate", run.path, "--episodes", 2) == (1, "")
+    assert name in caplog.text
+
+
 def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
     process = run_process("evaluate", tmp_path / "absent", "--json")
     assert (process.returncode, process.stdout) == (1, "")
@@ -105,7 +120,6 @@ def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
         (["train", "--hidden-size", 0, "--out", "run"], "hidden_size must be at least 1"),
         (["train", "--steps", -1], "steps must be at least 0"),
         (["train", "--copy.length", 3], "the task is 'cue-reward'"),
-        (["demo", "--steps", -1, "--processes", 1], "steps must be at least 0"),
     ],
 )
 def test_an_error_is_told_in_one_line(

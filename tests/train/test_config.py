@@ -141,6 +141,14 @@ def test_a_setting_out_of_range_is_named_with_its_value(name, value):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("loss_on", "some"), ("steps", "many"), ("steps", 2.5)]
+)
+def test_a_setting_of_another_type_or_choice_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        TrainConfig.from_json(changed(TrainConfig(), name, value))
+
+
+@pytest.mark.parametrize(
     ("name", "value"), [("steps", 0), ("seed", 0), ("weight_decay", 0.0), ("threads", 1)]
 )
 def test_the_edge_of_a_range_is_allowed(name, value):

@@ -1,9 +1,11 @@
 import json
+from functools import partial
 
 import pytest
 
 import train.demo
 from train.demo import DemoConfig, run_demo
+from train.evaluation import evaluate
 from train.run_folder import RunFolder
 
 
@@ -12,6 +14,7 @@ def tiny(monkeypatch):
     """Make the networks of the demonstration tiny; the worker processes are told the sizes."""
     sizes = (("gradient", 8), ("hebbian", 8), ("none", 12))
     monkeypatch.setattr(train.demo, "RUNS", sizes)
+    monkeypatch.setattr(train.demo, "evaluate", partial(evaluate, num_episodes=20))
 
 
 def test_the_demo_compares_three_networks_in_any_number_of_processes(tiny, command, tmp_path):

@@ -89,10 +89,14 @@ def test_too_few_episodes_are_refused(run, count):
         evaluate(run, num_episodes=count)
 
 
-def test_evaluation_can_be_repeated_and_leaves_the_random_state_alone(run):
-    before = torch.get_rng_state()
+def test_evaluation_can_be_repeated(run):
     assert evaluate(run, num_episodes=6) == evaluate(run, num_episodes=6)
     assert evaluate(run, num_episodes=6, seed=1) != evaluate(run, num_episodes=6, seed=2)
+
+
+def test_evaluation_leaves_the_global_random_state_alone(run):
+    before = torch.get_rng_state()
+    evaluate(run, num_episodes=2)
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -54,6 +54,11 @@ def test_seeds_are_joined_and_other_networks_are_not(make_run, tmp_path, drawn):
     assert drawn[0].eta.shape == (2, 6)
 
 
+def test_runs_that_differ_in_more_than_the_seed_are_not_joined(make_run, tmp_path, drawn):
+    plot_runs([make_run(), make_run(seed=1, learning_rate=3.0)], tmp_path / "curves.png")
+    assert [len(c.scores) for c in drawn] == [1, 1]
+
+
 def test_the_ending_says_the_format(run, tmp_path):
     assert "<svg" in plot_runs([run], tmp_path / "curves.svg").read_text()
     assert plot_runs([run], tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")

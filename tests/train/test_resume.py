@@ -141,7 +141,7 @@ def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
     make_config, tmp_path, assert_same_run
 ):
     """Long enough to be hit in the middle, with validations as frequent as steps allow."""
-    settings = {"steps": 60, "eval_every": 2}
+    settings = {"steps": 40, "eval_every": 2}
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     train(make_config(**settings), whole, progress=False)
     killed.create(make_config(**settings))  # the first process starts from settings alone

@@ -66,6 +66,22 @@ def test_random_bytes_are_refused_with_the_path(run, seed):
         run.load_network()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * 100,
+        b"text",
+        b"U",
+        b"\x89j\xf1\xcd",
+    ],
+)
+def test_bytes_that_confuse_the_reader_are_refused_with_the_path(run, content):
+    path = run.checkpoint_path("best")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=names(path)):
+        run.load_network()
+
+
 def test_a_checkpoint_cannot_run_code(run, tmp_path):
     path = run.checkpoint_path("best")
     target = tmp_path / "touched"

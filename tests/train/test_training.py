@@ -128,8 +128,7 @@ def test_the_masked_loss_averages_the_entries_of_an_answer():
 def test_the_first_step_is_adamw_with_a_bounded_gradient_on_the_masked_loss(make_run):
     config = make_run(max_grad_norm=0.05, weight_decay=0.1, steps=1).config()
     folder = make_run(max_grad_norm=0.05, weight_decay=0.1, steps=1)
-    torch.manual_seed(config.seed)
-    network = config.network.build(config.task_definition)
+    network = config.network.build(config.task_definition, config.seed)
     seed = np.random.SeedSequence(config.seed, spawn_key=(0, 0))
     episodes = config.task_definition.sample_episodes(config.batch_size, seed)
     answers, _ = network(torch.from_numpy(episodes.observations))
@@ -224,13 +223,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_are_touched(
     assert folder.metrics() == make_run().metrics()[: kept // 2 + 1]
 
 
-def test_tensorboard_has_the_metrics_and_a_figure(run):
+def test_tensorboard_has_the_metrics_and_a_figure(
+    make_config, tmp_path, monkeypatch, small_figures
+):
+    monkeypatch.setattr("train.supervised.episode_figure", small_figures)
+    run = start(make_config(), tmp_path / "run")
     events = EventAccumulator(str(run.path)).Reload()
     tags = events.Tags()
     groups = {"train": ["loss", "grad_norm"], "val": ["loss", "score"]}
     groups["plasticity"] = ["eta", "decay", "write_norm", "inner_loss"]
     assert set(tags["scalars"]) == {f"{g}/{name}" for g, found in groups.items() for name in found}
     assert tags["images"] == ["episode"]
+    assert [image.step for image in events.Images("episode")] == [0, 2, 4, 6]
+    assert all(image.width > 300 for image in events.Images("episode"))
     logged = [(event.step, event.value) for event in events.Scalars("val/score")]
     expected = [(record["step"], record["val_score"]) for record in run.metrics()]
     assert logged == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]

@@ -14,7 +14,7 @@ from agents import PlasticNetwork
 from plastic_envs.tasks import Episodes, SequenceTask
 from plastic_envs.tasks.base import FloatArray
 from train.run_folder import CheckpointName, Record, RunFolder
-from train.supervised import test_seed
+from train.supervised import evaluation_seed
 
 AGREEMENT = 1e-3
 """Largest difference of an answer, in float32, at which the two ways of scoring still agree."""
@@ -68,7 +68,7 @@ def evaluate(
     config = folder.config()
     network, step = folder.load_network(checkpoint)
     task = config.task_definition
-    seed = test_seed(config) if seed is None else seed
+    seed = evaluation_seed(config) if seed is None else seed
     played = act(network, config.env_id, config.task_kwargs, num_episodes, seed)
     episodes = task.sample_episodes(num_episodes, seed)
     answers = answer(network, episodes)
@@ -141,7 +141,7 @@ def probe_eta(folder: RunFolder, num_episodes: int = 256) -> NDArray[np.float64]
     network, _ = folder.load_network("best")
     if not network.rule.plastic:
         return None
-    episodes = config.task_definition.sample_episodes(num_episodes, test_seed(config))
+    episodes = config.task_definition.sample_episodes(num_episodes, evaluation_seed(config))
     with torch.no_grad():
         _, _, probes = network.probe(torch.from_numpy(episodes.observations))
     return probes.eta.double().mean(dim=0).numpy()

@@ -10,7 +10,7 @@ from train.config import TrainConfig
 from train.evaluation import probe_eta
 from train.plotting import Curve, comparison_figure, group, save
 from train.run_folder import RunFolder
-from train.supervised import test_seed
+from train.supervised import evaluation_seed
 
 
 def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
@@ -41,7 +41,7 @@ def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
     curves = [_curve(*each) for each in zip(folders, labels, strict=True)]
     optimum, label = task.optimal_score, "optimum"
     if optimum is None:
-        episodes = task.sample_episodes(1_000, test_seed(configs[0]))
+        episodes = task.sample_episodes(1_000, evaluation_seed(configs[0]))
         optimum, label = task.score(task.oracle(episodes.observations), episodes), "oracle"
     save(comparison_figure(task, group(curves), optimum, label), output)
     return output

@@ -60,7 +60,7 @@ def train(
     return _Training(config, network, folder).run(progress)
 
 
-def test_seed(config: TrainConfig) -> int:
+def evaluation_seed(config: TrainConfig) -> int:
     """Return the environment seed of a run's test episodes, which training never sees."""
     sequence = np.random.SeedSequence(config.seed, spawn_key=(_TEST,))
     return int(sequence.generate_state(1)[0])

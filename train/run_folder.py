@@ -28,7 +28,7 @@ CheckpointName = Literal["best", "last"]
 Record = dict[str, Any]
 
 _FORMAT = "plastic-checkpoint-1"
-_PACKAGES = ("plastic-envs", "torch", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
+_PACKAGES = ("plastic-envs", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
 
 
 class RunFolder:
@@ -178,7 +178,7 @@ def _versions() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    return found
+    return found | {"torch": torch.__version__}  # says the build too, as in 2.13.0+cpu
 
 
 def _first_line(error: Exception) -> str:

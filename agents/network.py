@@ -125,10 +125,10 @@ class PlasticNetwork(nn.Module):
         super().__init__()
         sizes = {"input_size": input_size, "output_size": output_size, "hidden_size": hidden_size}
         for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        if extra_dim < 0:
-            raise ValueError(f"extra_dim must be at least 0, got {extra_dim}")
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {size!r}")
+        if not isinstance(extra_dim, int) or extra_dim < 0:
+            raise ValueError(f"extra_dim must be an integer of at least 0, got {extra_dim!r}")
         self.input_size, self.output_size, self.hidden_size = input_size, output_size, hidden_size
         self.extra_dim = extra_dim
         self.cell: Cell = cell if isinstance(cell, Cell) else _choice("cell", cell, CELLS)()
@@ -149,7 +149,7 @@ class PlasticNetwork(nn.Module):
         self._layers = {name: PlasticLinear(*size, self.rule) for name, size in sizes_of.items()}
         self.layers = nn.ModuleDict(self._layers)
         self.output_weight = nn.Parameter(
-            torch.ones(readout), requires_grad=isinstance(self.rule, Gradient)
+            torch.ones(readout), requires_grad=self.rule.trains_output_weight
         )
         for layer in self._layers.values():
             layer.reset_parameters(generator)
@@ -161,18 +161,21 @@ class PlasticNetwork(nn.Module):
 
     @form.setter
     def form(self, form: FormName) -> None:
-        if form != "auto":
-            _choice("form", form, FORMS)
+        _choice("form", form, {"auto": None, **FORMS})
         self._form: FormName = form
 
     def supported_forms(self) -> list[FormName]:
         """Return the forms that can compute this network as it is now, the fastest first.
 
         `"compiled"` needs parameters on the CPU in float32 or float64, a rule and a cell of this
-        package without `weight_clip`, and a build of its kernel; the others can always be used.
+        package without `weight_clip`, and a build of its kernel; `"naive"` needs a rule of this
+        package; `"closed"` can always be used.
         """
-        able = compiled.supports(self.rule, self.cell, self.output_weight)
-        return [name for name in FORMS if name != "compiled" or able]
+        able = {
+            "compiled": compiled.supports(self.rule, self.cell, self.output_weight),
+            "naive": naive.supports(self.rule),
+        }
+        return [name for name in FORMS if able.get(name, True)]
 
     def initial_state(self, batch_size: int) -> PlasticState:
         """Return the state at the start of an episode: everything zero.
@@ -264,7 +267,8 @@ class PlasticNetwork(nn.Module):
         ):
             raise ValueError(
                 f"episode_starts must be bool [{batch}, {steps}], got "
-                f"{episode_starts.dtype} {list(episode_starts.shape)}"
+                f"{type(episode_starts).__name__} {episode_starts.dtype} "
+                f"{list(episode_starts.shape)}"
             )
         run = FORMS[self.supported_forms()[0] if self.form == "auto" else self.form]
         parameters = self._parameters_tree()
@@ -273,6 +277,8 @@ class PlasticNetwork(nn.Module):
 
     def _encoded(self, x: Tensor) -> Tensor:
         """Check the input, or what the encoder module makes of it, [B, T, features]."""
+        if self.encoder is None and not isinstance(x, Tensor):
+            raise ValueError(f"x must be a torch.Tensor, got {type(x).__name__}")
         if self.encoder is None:
             what, size = "x must have shape", self.input_size
         else:

@@ -70,6 +70,8 @@ class RuleSettings:
         _check_range("max_norm", self.max_norm, 0, math.inf, open_low=True)
         if self.weight_clip is not None:
             _check_range("weight_clip", self.weight_clip, 0, math.inf, open_low=True)
+        if not isinstance(self.modulation, bool):
+            raise ValueError(f"modulation must be True or False, got {self.modulation!r}")
         if self.alpha not in get_args(AlphaInit):
             raise ValueError(f"alpha must be one of {get_args(AlphaInit)}, got {self.alpha!r}")
 
@@ -89,14 +91,16 @@ class Rule(RuleSettings, ABC):
     Attributes:
         plastic: Whether the rule writes at all.
         writes_bias: Whether biases change too.
+        trains_output_weight: Whether the posts depend on ω, the weights of the inner loss.
     """
 
     plastic: ClassVar[bool] = True
     writes_bias: ClassVar[bool] = True
+    trains_output_weight: ClassVar[bool] = False
 
     @abstractmethod
     def posts(self, step: StepRecord) -> dict[str, Tensor]:
-        """Return the post-synaptic factor [B, out] of the write, by layer.
+        """Return the post-synaptic factor [B, out] of the write, by layer; left out, it is zero.
 
         The direction is δ_W = pre ⊗ post and, if the rule `writes_bias`, δ_b = post.
         """
@@ -135,6 +139,8 @@ class Gradient(Rule):
     h_{t-1} and c_{t-1} are constants for this gradient (not for the outer one). The sign is plus:
     α carries it. Written out by hand, so that no autograd runs inside the step.
     """
+
+    trains_output_weight: ClassVar[bool] = True
 
     def posts(self, step: StepRecord) -> dict[str, Tensor]:
         omega, output = step.output_weight, step.output

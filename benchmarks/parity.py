@@ -25,16 +25,12 @@ from agents import (
     Gradient,
     Hebbian,
     LSTMHidden,
-    NonPlastic,
     PlasticNetwork,
     PlasticState,
     RNNHidden,
-    Rule,
 )
-from agents.network import CellName, FormName
+from agents.network import RULES, CellName, FormName
 from agents.rules import AlphaInit
-
-_RULES: dict[str, type[Rule]] = {"gradient": Gradient, "hebbian": Hebbian, "none": NonPlastic}
 
 
 @dataclass
@@ -92,7 +88,7 @@ def golden_case_errors(path: Path) -> Errors:
     with np.load(path) as file:
         meta = json.loads(str(file["meta"]))
         case = {key: torch.from_numpy(file[key]) for key in file.files if key != "meta"}
-    rule = _RULES[meta["rule"]](
+    rule = RULES[meta["rule"]](
         base_eta=meta["base_eta"],
         base_decay=meta["base_decay"],
         max_norm=meta["max_norm"],

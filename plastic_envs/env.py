@@ -206,7 +206,7 @@ class SequenceVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
             observations = self._start_episodes()
         return observations, rewards, ~never, never, infos
 
-    def render(self) -> tuple[Any, ...] | None:
+    def render(self) -> tuple[Any, ...]:
         """Show the episode so far of every sub-environment, each as `SequenceEnv.render` does."""
         if self._episodes is None:
             raise ResetNeeded("no episodes to show: call reset() before render()")

@@ -1,5 +1,6 @@
 """From an id to a task: what is registered with Gymnasium, and how to get at the task alone."""
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -54,7 +55,7 @@ def load_task(task: str, **kwargs: Any) -> SequenceTask:
         ValueError: If an argument is unknown or does not fit.
     """
     task_class: Any = load_env_creator(task)
-    known = list(task_class.__dataclass_fields__)
+    known = [field.name for field in dataclasses.fields(task_class)]
     unknown = sorted(set(kwargs) - set(known))
     if unknown:
         raise ValueError(

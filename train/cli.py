@@ -45,8 +45,12 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     """Meta-train a network on a memory or few-shot task, by supervised learning."""
     config = command.config
     if command.resume is not None:
-        if command.out is not None or config != TrainConfig():
-            raise ValueError("--resume goes on with the settings of its run: give no others")
+        others = [name for name in _options() if name not in ("resume", "json", "no-json")]
+        if others:
+            raise ValueError(
+                "--resume goes on with the settings of its run: it cannot be combined with "
+                + ", ".join(f"--{name}" for name in others)
+            )
         folder = RunFolder(command.resume)
         config = folder.config()
     else:
@@ -93,7 +97,8 @@ def evaluate(
         for name, value in result.items():
             print(f"{name:18s} {value:.6g}" if isinstance(value, float) else f"{name:18s} {value}")
     if not result["agree"]:
-        raise RuntimeError("acting and whole sequences disagree: this is a fault of the program")
+        logger.error("acting and whole sequences disagree: this is a fault of the program")
+        sys.exit(1)
 
 
 @app.command(name="plot")
@@ -152,10 +157,15 @@ def main() -> None:
         )
     try:
         app.cli(prog="plastic", description="Networks with plastic weights: train, score, look.")
-    except (ValueError, OSError, NonFiniteLossError, RuntimeError) as error:
+    except (ValueError, OSError, MemoryError, NonFiniteLossError) as error:
         logger.error("%s", error)
-        logger.debug("where it happened", exc_info=True)
         sys.exit(1)
+
+
+def _options() -> list[str]:
+    """Return the names of the options on the command line."""
+    words = [word for word in sys.argv[1:] if word.startswith("--")]
+    return [word.split("=")[0].removeprefix("--").replace("_", "-") for word in words]
 
 
 def _print_json(record: Record) -> None:

@@ -57,7 +57,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A supervised meta-training run. The defaults are the paper's (arXiv 2302.03235)."""
+    """A supervised meta-training run.
+
+    The defaults are the paper's (arXiv 2302.03235), but for a laptop's steps and hidden size.
+    """
 
     task: TaskName = "cue-reward"
     """What to learn; its own settings are below."""
@@ -98,6 +101,8 @@ class TrainConfig:
         for name in ("steps", "seed", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")

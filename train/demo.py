@@ -55,7 +55,12 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
 
     Returns:
         For each network, what `train.evaluation.evaluate` says of it and `seconds` of training.
+
+    Raises:
+        ValueError: If a setting is out of range.
     """
+    if config.processes < 1:
+        raise ValueError(f"processes must be at least 1, got {config.processes}")
     out = _free(config.out)
     folders = [RunFolder(out / rule) for rule, _ in RUNS]
     context = multiprocessing.get_context("spawn")

@@ -61,10 +61,12 @@ def evaluate(
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
-        ValueError: If it cannot be read, or there are too few episodes.
+        ValueError: If it cannot be read, there are too few episodes, or the seed is negative.
     """
     if num_episodes < 2:
         raise ValueError(f"num_episodes must be at least 2, got {num_episodes}")
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
     config = folder.config()
     network, step = folder.load_network(checkpoint)
     task = config.task_definition

@@ -27,6 +27,7 @@ def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
         FileNotFoundError: If a run does not exist.
         ValueError: If there is no run, a run has no metrics yet, or the tasks differ.
     """
+    folders = list({folder.path.resolve(): folder for folder in folders}.values())
     if not folders:
         raise ValueError("name at least one run folder")
     configs = [folder.config() for folder in folders]

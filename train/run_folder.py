@@ -152,7 +152,7 @@ def load_parameters(network: PlasticNetwork, content: Mapping[str, Any], path: P
         network.load_state_dict(content["network"])
     except (KeyError, RuntimeError) as error:
         raise ValueError(
-            f"{path} does not fit the settings of its run: {_first_line(error)}"
+            f"{path} does not fit the settings of its run: {' '.join(str(error).split())}"
         ) from error
 
 
@@ -160,8 +160,14 @@ def read_records(path: Path) -> list[Record]:
     """Read JSON lines; a last line that was cut off is left out."""
     if not path.is_file():
         return []
+    records = []
     lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # behind the last newline nothing is whole
+    for number, line in enumerate(lines[:-1], start=1):  # behind the last newline nothing is whole
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, is no JSON: {error}") from error
+    return records
 
 
 def write_text(path: Path, text: str) -> None:

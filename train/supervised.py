@@ -53,6 +53,9 @@ def train(
         NonFiniteLossError: If the loss becomes infinite or not a number. The checkpoints stay.
     """
     network = config.network.build(config.task_definition, config.seed)
+    able = network.supported_forms()
+    if network.form not in ("auto", *able):
+        raise ValueError(f"form {network.form!r} cannot compute this network: {able} can")
     if not resume:
         folder.create(config)
     if config.threads is not None:
@@ -116,7 +119,10 @@ class _Training:
                     self.seconds = already + time.perf_counter() - started
                     record = self._validate(writer)
                     bar.set_postfix(val_score=f"{record['val_score']:.4f}")
-        return self.folder.metrics()[-1]
+        records = self.folder.metrics()
+        if not records:
+            raise ValueError(f"{self.folder.metrics_path} is missing: the run is not whole")
+        return records[-1]
 
     def _train_step(self) -> tuple[float, float]:
         config = self.config

@@ -139,7 +139,7 @@ def _step(
 
 def _squared_norm(pres: dict[str, Tensor], posts: dict[str, Tensor], rule: Rule) -> Tensor:
     """Return n² [B] over all plastic tensors of each sample."""
-    total = torch.zeros((), dtype=posts["readout"].dtype, device=posts["readout"].device)
+    total = torch.zeros_like(pres["readout"][:, 0])
     for name, post in posts.items():
         squared_pre = pres[name].square().sum(dim=1)
         if rule.writes_bias:
@@ -160,16 +160,17 @@ def _write(
     """Return keep · w̃ + η α ⊙ δ for every layer."""
     written = {}
     for name in fast:
-        layer, post = parameters.layers[name], eta[:, None] * posts[name]
-        delta = pres[name].unsqueeze(2) * post.unsqueeze(1)
         weight = keep[:, None, None] * fast[name].weight
         bias = keep[:, None] * fast[name].bias
-        if layer.weight_alpha is None:
-            weight = weight + delta
-        else:
-            weight = torch.addcmul(weight, layer.weight_alpha, delta)
-        if rule.writes_bias:
-            bias = bias + (post if layer.bias_alpha is None else layer.bias_alpha * post)
+        if name in posts:
+            layer, post = parameters.layers[name], eta[:, None] * posts[name]
+            delta = pres[name].unsqueeze(2) * post.unsqueeze(1)
+            if layer.weight_alpha is None:
+                weight = weight + delta
+            else:
+                weight = torch.addcmul(weight, layer.weight_alpha, delta)
+            if rule.writes_bias:
+                bias = bias + (post if layer.bias_alpha is None else layer.bias_alpha * post)
         if rule.weight_clip is not None:
             weight = weight.clamp(-rule.weight_clip, rule.weight_clip)
             bias = bias.clamp(-rule.weight_clip, rule.weight_clip)

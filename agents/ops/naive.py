@@ -15,6 +15,11 @@ from agents.rules import Gradient, Hebbian, NonPlastic, Rule, inner_loss
 from agents.state import FastWeights, PlasticState
 
 
+def supports(rule: Rule) -> bool:
+    """Say whether a literal form of a rule is written here."""
+    return isinstance(rule, (Gradient, Hebbian, NonPlastic))
+
+
 def run(
     parameters: NetworkParameters,
     rule: Rule,
@@ -28,8 +33,10 @@ def run(
     """Run the network as `agents.ops.interface.Form` says.
 
     Raises:
-        NotImplementedError: For a rule of which no literal form is written here.
+        ValueError: If `supports` says no.
     """
+    if not supports(rule):
+        raise ValueError(f"no literal form of {type(rule).__name__} is written")
     wants_grad = torch.is_grad_enabled()
     with torch.inference_mode(mode=False), torch.enable_grad():  # the inner gradient needs a graph
         if not wants_grad:
@@ -85,10 +92,8 @@ def _step(
             )
             for name, layer in fast.items()
         }
-    elif isinstance(rule, NonPlastic):
-        directions = {}
     else:
-        raise NotImplementedError(f"no literal form of {type(rule).__name__} is written")
+        directions = {}
 
     eta_before_clip, decay = rule.rates(output)
     norm = _joint_norm(directions, like=eta_before_clip)

@@ -141,7 +141,14 @@ class SequenceTask(ABC):
         Args:
             answers: [B, T, answer_size].
             episodes: The episodes that were answered.
+
+        Raises:
+            ValueError: If the answers have another shape than the targets.
         """
+        if answers.shape != episodes.targets.shape:
+            raise ValueError(
+                f"answers must have shape {episodes.targets.shape}, got {answers.shape}"
+            )
         return float(self.errors(answers, episodes.targets)[episodes.scored].mean())
 
     def _check_integers(self, **minimums: int) -> None:

@@ -1,6 +1,7 @@
 """Rules: what is written, recomputed independently of how the package writes it."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -242,3 +243,21 @@ def test_rules_compare_by_value_and_cannot_be_changed():
 def test_only_the_gradient_rule_writes_biases():
     assert (Gradient.writes_bias, Hebbian.writes_bias, NonPlastic.writes_bias) == (1, 0, 0)
     assert (Gradient.plastic, Hebbian.plastic, NonPlastic.plastic) == (1, 1, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutOnly(Gradient):
+    """A rule of a user's own, which writes into one layer."""
+
+    def posts(self, step):
+        return {"readout": super().posts(step)["readout"]}
+
+
+def test_a_rule_of_ones_own_may_write_into_some_layers_only():
+    net = PlasticNetwork(3, 2, 5, rule=ReadoutOnly())
+    assert net.supported_forms() == ["closed", "naive"]
+    assert net.output_weight.requires_grad
+    y, state = net(torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)))
+    y.sum().backward()
+    assert state.fast["readout"].weight.abs().sum() > 0
+    assert state.fast["cell_input"].weight.abs().sum() == 0

@@ -131,3 +131,15 @@ def test_an_error_is_told_in_one_line(
     assert (code, out) == (1, "")
     assert message in told
     assert "Traceback" not in told
+
+
+def test_a_form_that_cannot_compute_the_network_leaves_no_folder(command, caplog, tmp_path):
+    options = ("--form", "compiled", "--weight-clip", 1, "--out", tmp_path / "run")
+    assert command("train", *options) == (1, "")
+    assert "form 'compiled' cannot compute this network" in caplog.text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_negative_seed_is_refused(run, command, caplog):
+    assert command("evaluate", run.path, "--seed", -1) == (1, "")
+    assert "seed must be at least 0" in caplog.text

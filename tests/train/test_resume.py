@@ -7,6 +7,7 @@ import time
 import pytest
 
 import train.supervised as supervised
+from train.config import TrainConfig
 from train.run_folder import RunFolder
 from train.supervised import train
 
@@ -173,3 +174,9 @@ def wait_for_lines(process, folder, count):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_an_option_that_equals_its_default_is_refused_too(run, command, caplog):
+    default = TrainConfig().steps
+    assert command("train", "--resume", run.path, "--steps", default) == (1, "")
+    assert "cannot be combined with --steps" in caplog.text

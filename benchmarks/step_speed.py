@@ -237,7 +237,7 @@ def _acting_rate(network: PlasticNetwork, batch: int, seconds: float = 0.7) -> f
 def _fits(row: Row) -> bool:
     """Say whether the baseline's graph fits in the memory that is free."""
     weights = sum(parameter.numel() for parameter in row.network("auto").parameters()) // 2
-    needed = 14 * 4 * weights * BATCH * row.task.num_steps  # tensors of that size kept per step
+    needed = 8 * 4 * weights * BATCH * row.task.num_steps  # tensors of that size kept per step
     return needed < 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -117,7 +117,10 @@ def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
         (["plot"], "at least one run"),
         (["plot", "absent"], "absent is no run folder"),
         (["evaluate", "absent"], "absent is no run folder"),
-        (["train", "--hidden-size", 0, "--out", "run"], "hidden_size must be an integer of at least 1"),
+        (
+            ["train", "--hidden-size", 0, "--out", "run"],
+            "hidden_size must be an integer of at least 1",
+        ),
         (["train", "--steps", -1], "steps must be at least 0"),
         (["train", "--copy.length", 3], "the task is 'cue-reward'"),
     ],

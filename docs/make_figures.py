@@ -47,7 +47,7 @@ def _draw_scaling(measured: Path) -> None:
     axes = figure.subplots(2, 2)
     columns = (("steps", "hidden_size", 128), ("hidden_size", "steps", 40))
     values = (("cpu_seconds", "CPU seconds, one thread"), ("peak_mb", "peak memory, MB"))
-    forms = ("compiled", "closed", "naive")
+    forms = [f for f in ("compiled", "closed", "naive") if any(r["form"] == f for r in records)]
     for column, (across, fixed, at) in enumerate(columns):
         for row, (value, label) in enumerate(values):
             panel = axes[row, column]

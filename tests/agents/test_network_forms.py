@@ -208,8 +208,10 @@ def test_rule_handed_in_works_in_every_form(fast_form, cell, make_net, assert_cl
 
 
 def test_literal_form_refuses_a_rule_it_does_not_know(make_net, x):
-    with pytest.raises(NotImplementedError, match="AntiHebbian"):
-        make_net(rule=AntiHebbian(), form="naive")(x)
+    net = make_net(rule=AntiHebbian())
+    net.form = "naive"
+    with pytest.raises(ValueError, match="no literal form of AntiHebbian"):
+        net(x)
 
 
 def test_gradient_of_the_outer_loss_is_that_of_finite_differences(

@@ -1,0 +1,222 @@
+"""Images that the user brings as arrays, and the split of classes that no one has split yet."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plastic_envs.images.base import ImageArray, ImageClasses, ImageSource, Split, check_split
+from plastic_envs.images.cache import cached, file_stamp, fingerprint
+
+Classes = Mapping[Split, Sequence[Any]]
+
+_VERSION = 1  # raise it with every change to the images
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays(ImageSource):
+    """Labelled images in memory.
+
+    Each object is its own source: two of them are never equal, and a copy is the object itself, so
+    environments share its images. Processes do not; a file (`ArrayFile`) is better for those.
+
+    Attributes:
+        images: uint8 [N, height, width] or [N, height, width, channels].
+        labels: N integers or texts, the class of each image.
+        classes: Labels of the classes of each split; what it does not name is left out. Default:
+            64 : 16 : 20, by `split_classes`.
+
+    Raises:
+        ValueError: If the arrays do not fit together, or a class is in two splits.
+
+    Example:
+        >>> images = np.zeros((6, 8, 8), np.uint8)
+        >>> Arrays(images, [0, 0, 1, 1, 2, 2]).load("train").image_shape
+        (8, 8, 1)
+    """
+
+    images: ImageArray = field(repr=False)
+    labels: Any = field(repr=False)
+    classes: Classes | None = None
+
+    def __post_init__(self) -> None:
+        """Check that images, labels and classes fit together."""
+        images, labels = check_arrays(self.images, self.labels, "Arrays")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+        if self.classes is not None:
+            _check_classes(self.classes, set(labels.tolist()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def load(self, split: Split) -> ImageClasses:
+        """Sort the images of a split by class."""
+        check_split(split)
+        return select(self.images, self.labels, split, self.classes)
+
+
+@dataclass(frozen=True)
+class ArrayFile(ImageSource):
+    """Labelled images in a NumPy archive with the arrays `images` and `labels`.
+
+    `numpy.savez(path, images=images, labels=labels)` writes one: images uint8 [N, height, width] or
+    [N, height, width, channels], labels N integers or texts. The classes are split 64 : 16 : 20, by
+    `split_classes`.
+
+    Attributes:
+        root: The file, such as `~/images.npz`.
+    """
+
+    root: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check the argument."""
+        object.__setattr__(self, "root", check_root(self.root))
+
+    def load(self, split: Split) -> ImageClasses:
+        """Read the classes of a split."""
+        check_split(split)
+        path = find_root(self.root, _ARRAY_FILE)
+        if not path.is_file():
+            raise ValueError(f"{path} is not a file; root must be {_ARRAY_FILE}")
+        state = fingerprint(_VERSION, file_stamp(path))
+        return cached(f"arrays-{split}-{state}", lambda: _read_split(path, split))
+
+
+_ARRAY_FILE = "an .npz file with the arrays `images` and `labels` (numpy.savez writes one)"
+
+
+def split_classes(names: Iterable[str]) -> dict[Split, tuple[str, ...]]:
+    """Split classes 64 : 16 : 20 into those of training, validation and test.
+
+    Always in the same way: they are shuffled by the SHA-256 digests of their names, which no
+    version of a random generator changes.
+
+    Args:
+        names: Names of the classes, in any order, at least 3.
+
+    Returns:
+        The sorted names of each split, at least one of each.
+
+    Raises:
+        ValueError: If there are fewer than 3 classes.
+    """
+    distinct = sorted(set(names), key=lambda name: (sha256(name.encode()).digest(), name))
+    total = len(distinct)
+    if total < 3:
+        raise ValueError(f"three splits need at least 3 classes, got {total}: {distinct}")
+    train = total - max(1, round(0.16 * total)) - max(1, round(0.2 * total))
+    validation = train + max(1, round(0.16 * total))
+    return {
+        "train": tuple(sorted(distinct[:train])),
+        "validation": tuple(sorted(distinct[train:validation])),
+        "test": tuple(sorted(distinct[validation:])),
+    }
+
+
+def select(
+    images: ImageArray, labels: NDArray[Any], split: Split, classes: Classes | None = None
+) -> ImageClasses:
+    """Take the classes of a split out of checked arrays; `classes` is as in `Arrays`."""
+    if classes is None:
+        texts = {str(label): label for label in np.unique(labels).tolist()}
+        kept = [texts[text] for text in split_classes(texts)[split]]
+    else:
+        kept = list(classes.get(split, ()))
+    if not kept:
+        raise ValueError(f"classes names none for the split {split!r}")
+    chosen = np.isin(labels, kept)
+    return ImageClasses.from_labels(images[chosen], labels[chosen])
+
+
+def check_arrays(images: Any, labels: Any, where: str) -> tuple[ImageArray, NDArray[Any]]:
+    """Return images as uint8 [N, height, width, channels] and labels as [N], or say what is wrong.
+
+    Args:
+        images: As in `Arrays`.
+        labels: As in `Arrays`.
+        where: Where the arrays are, for errors.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise ValueError(
+            f"{where}: images must be uint8 (0 … 255) [N, height, width] or [N, height, width, "
+            f"channels], got {images.dtype} {list(images.shape)}"
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    labels = np.asarray(labels)
+    if labels.dtype == object:
+        labels = np.asarray(labels.tolist())  # texts, as most libraries keep them
+    if labels.ndim != 1 or labels.dtype.kind not in "iubU":
+        raise ValueError(
+            f"{where}: labels must be integers or texts [N], got {labels.dtype} "
+            f"{list(labels.shape)}"
+        )
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(
+            f"{where}: every image needs a label, got {len(images)} images and {len(labels)} labels"
+        )
+    return images, labels
+
+
+def check_root(root: str | os.PathLike[str] | None) -> str | None:
+    """Return `root` as text, so that equal places are equal; or raise ValueError."""
+    if root is None:
+        return None
+    if not isinstance(root, str | os.PathLike) or not os.fspath(root):
+        raise ValueError(f"root must be a path, got {root!r}")
+    return os.fspath(root)
+
+
+def find_root(root: str | Path | None, content: str) -> Path:
+    """Return the place of a source's data.
+
+    Args:
+        root: As the user gave it.
+        content: What must be there, and how to get it.
+
+    Raises:
+        ValueError: If there is no root.
+        FileNotFoundError: If nothing is there.
+    """
+    if root is None:
+        raise ValueError(f"where are the images? Give root=, {content}")
+    path = Path(root).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path.absolute()}; root must be {content}")
+    return path
+
+
+def _read_split(path: Path, split: Split) -> ImageClasses:
+    try:
+        # np.load leaves a damaged file open that it opened itself.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+    except KeyError as error:
+        raise ValueError(f"{path} must be {_ARRAY_FILE}: {error.args[0]}") from error
+    except (ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} must be {_ARRAY_FILE}, but is not: {error}") from error
+    return select(*check_arrays(images, labels, str(path)), split)
+
+
+def _check_classes(classes: Classes, labels: set[Any]) -> None:
+    places: dict[Any, str] = {}
+    for split, members in classes.items():
+        check_split(split)
+        for label in members:
+            if label not in labels:
+                raise ValueError(f"classes[{split!r}] names {label!r}, but no image is labelled so")
+            if places.setdefault(label, split) != split:
+                raise ValueError(f"the class {label!r} is in {places[label]!r} and in {split!r}")

@@ -1,0 +1,223 @@
+"""Images that the user keeps as files, a folder for each class."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from plastic_envs.images.arrays import check_root, find_root, split_classes
+from plastic_envs.images.base import (
+    SPLITS,
+    ImageArray,
+    ImageClasses,
+    ImageSource,
+    Split,
+    check_split,
+)
+from plastic_envs.images.cache import cached, fingerprint
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+"""What the names of image files end with, in small or capital letters."""
+
+ClassFiles = dict[str, list[Path]]
+
+_VERSION = 1  # raise it with every change to the images
+_GREY = ("1", "L", "LA")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("validation", "val"),
+    "test": ("test",),
+}
+_CONTENT = (
+    "a folder of class folders with images in them (root/CLASS/1.png), or such a folder for each "
+    "split (root/train/CLASS/1.png, root/validation/…, root/test/…)"
+)
+
+
+@dataclass(frozen=True)
+class Folders(ImageSource):
+    """Images in a folder for each class.
+
+    Either `root/CLASS/*.png`, whose classes are split 64 : 16 : 20 by `split_classes`; or
+    `root/train/CLASS/*.png`, `root/validation/…` (or `val`) and `root/test/…` with different
+    classes in each. Files end with one of `SUFFIXES`; others, and names that start with a dot, are
+    left out. The images have one channel if all of them are grey, otherwise three; transparency
+    is dropped, and of moving images the first is taken.
+
+    Attributes:
+        root: The folder.
+        size: Height and width; the middle square of each image is resized to it. Default: as they
+            are, if all have one size.
+    """
+
+    root: str | Path | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        object.__setattr__(self, "root", check_root(self.root))
+        if self.size is not None:
+            check_size(self.size)
+
+    def load(self, split: Split) -> ImageClasses:
+        """Read the classes of a split."""
+        check_split(split)
+        root = find_root(self.root, _CONTENT)
+        splits = _find_classes(root)
+        files = [
+            file for classes in splits.values() for paths in classes.values() for file in paths
+        ]
+        state = fingerprint(_VERSION, self.size, files_stamp(root, files))
+        name = f"folders-{split}-{state}"
+        return cached(name, lambda: _read_classes(splits[split], files, self.size))
+
+
+def check_size(size: int) -> None:
+    """Raise ValueError if `size` is not a positive integer."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a positive integer, got {size!r}")
+
+
+def files_stamp(root: Path, files: Iterable[Path]) -> str:
+    """Return what tells a folder's files from changed ones: their names, sizes and times."""
+    stamps = []
+    for file in files:
+        status = file.stat()
+        stamps.append((str(file), status.st_size, status.st_mtime_ns))
+    return fingerprint(str(root.resolve()), stamps)
+
+
+def open_image(file: Path | IO[bytes], name: str) -> "Image":
+    """Read an image: mode "L" if it is grey, otherwise "RGB".
+
+    Args:
+        file: Where to read.
+        name: Name of the file, for errors.
+
+    Raises:
+        ValueError: If the image is damaged, or not of a kind that is read here.
+    """
+    with _opened(file, name) as image:
+        if image.mode in _GREY:
+            return image.convert("L")
+        if "transparency" in image.info:
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
+
+
+@contextmanager
+def _opened(file: Path | IO[bytes], name: str) -> Iterator["Image"]:
+    """Open an image, turned upright; its pixels are read when they are asked for."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"it has {image.mode} pixels, not 8 bits a channel")
+            ImageOps.exif_transpose(image, in_place=True)
+            yield image
+    except (
+        *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError),
+        *(struct.error, zlib.error, Image.DecompressionBombError),
+    ) as error:
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+
+
+def _find_classes(root: Path) -> dict[Split, ClassFiles]:
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder; root must be {_CONTENT}")
+    places = {
+        split: next((root / name for name in names if (root / name).is_dir()), None)
+        for split, names in _SPLIT_FOLDERS.items()
+    }
+    train = places["train"]
+    if train is None or not any(_subfolders(train)):
+        return _split_folder(root)
+    splits: dict[Split, ClassFiles] = {}
+    seen: dict[str, Split] = {}
+    for split, place in places.items():
+        if place is None:
+            raise FileNotFoundError(f"{root} has a folder `train`, but none `{split}`")
+        splits[split] = _class_files(place)
+        if not splits[split]:
+            raise FileNotFoundError(f"{place} has no class folders with images; they are missing")
+        for name in splits[split]:
+            if name in seen:
+                raise ValueError(
+                    f"the class {name!r} is in {seen[name]} and in {split} of {root}; classes of "
+                    "different splits must differ. Put all classes into one folder to split them"
+                )
+            seen[name] = split
+    return splits
+
+
+def _split_folder(root: Path) -> dict[Split, ClassFiles]:
+    classes = _class_files(root)
+    if not classes:
+        raise FileNotFoundError(f"{root} has no class folders with images; root must be {_CONTENT}")
+    try:
+        names = split_classes(classes)
+    except ValueError as error:
+        raise ValueError(f"{root}: {error}") from error
+    return {split: {name: classes[name] for name in names[split]} for split in SPLITS}
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if path.is_dir()]
+    return sorted(path for path in found if not path.name.startswith((".", "__")))
+
+
+def _class_files(folder: Path) -> ClassFiles:
+    """Return the image files of each class folder that has any."""
+    classes: ClassFiles = {}
+    for subfolder in _subfolders(folder):
+        with os.scandir(subfolder) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
+            )
+        if names:
+            classes[subfolder.name] = [subfolder / name for name in names]
+    return classes
+
+
+def _read_classes(classes: ClassFiles, every: list[Path], size: int | None) -> ImageClasses:
+    """Read the files of some classes; channels and size are those of all splits (`every`)."""
+    grey, sizes = True, [] if size is None else [(size, size)]
+    for path in every:
+        with _opened(path, str(path)) as image:
+            grey = grey and image.mode in _GREY
+            if size is None:
+                sizes.append((image.height, image.width))
+        if sizes[-1] != sizes[0]:
+            raise ValueError(
+                f"{path} is {sizes[-1]} pixels high and wide, {every[0]} is {sizes[0]}: give size= "
+                "(Folders(root, size=84)) to have all images resized, or resize the files"
+            )
+    files = [path for paths in classes.values() for path in paths]
+    images = np.empty((len(files), *sizes[0], 1 if grey else 3), np.uint8)
+    for pixels, path in zip(images, files, strict=True):
+        pixels[...] = _read(path, "L" if grey else "RGB", size)
+    offsets = np.cumsum([0, *(len(paths) for paths in classes.values())], dtype=np.int64)
+    return ImageClasses(images, offsets, tuple(classes))
+
+
+def _read(path: Path, mode: str, size: int | None) -> ImageArray:
+    from PIL import Image, ImageOps
+
+    image = open_image(path, str(path)).convert(mode)
+    if size is not None:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image, np.uint8)
+    return pixels[..., None] if mode == "L" else pixels

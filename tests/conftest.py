@@ -1,0 +1,14 @@
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image_cache(tmp_path_factory):
+    """Keep prepared images in a folder of this test run, shared by its processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLASTIC_ENVS_CACHE", str(folder / "images"))
+        yield

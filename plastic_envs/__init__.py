@@ -26,4 +26,5 @@ __all__ = [
 
 register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
 register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
+register_task("PlasticFewShot-v0", "plastic_envs.tasks.few_shot:FewShot")
 register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")

@@ -1,5 +1,6 @@
 """Gymnasium environments over a task: one episode at a time, or a native batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -10,13 +11,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from plastic_envs.rendering import EpisodeView, episode_picture, episode_text
-from plastic_envs.tasks.base import BoolArray, Episodes, FloatArray, SequenceTask, check_int
+from plastic_envs.rendering import EpisodeView
+from plastic_envs.tasks.base import (
+    BoolArray,
+    Episodes,
+    Observations,
+    SequenceTask,
+    at,
+    check_int,
+)
 
 _RENDER_MODES = ["rgb_array", "ansi"]
 
 
-class SequenceEnv(gym.Env[FloatArray, FloatArray]):
+class SequenceEnv(gym.Env[Observations, Any]):
     """A sequence task as a Gymnasium environment.
 
     Each `reset` draws an episode, each `step` answers the observation seen last and reveals the
@@ -24,7 +32,8 @@ class SequenceEnv(gym.Env[FloatArray, FloatArray]):
     (spaces, reward, scores, arguments) is that of its task.
 
     `step` returns in `info` what is known of the step just answered: `"target"` (float32
-    [answer_size]) and `"scored"` (bool). They are for analysis: an agent must not see them.
+    [answer_size], or an integer) and `"scored"` (bool). They are for analysis: an agent must not
+    see them.
 
     Args:
         task: A task, or where its class is (`"module:Class"`).
@@ -42,46 +51,46 @@ class SequenceEnv(gym.Env[FloatArray, FloatArray]):
     ) -> None:
         self.task = _as_task(task, kwargs)
         self.render_mode = _checked_render_mode(render_mode)
-        self.observation_space: spaces.Box = self.task.observation_space  # type: ignore[assignment]
-        self.action_space: spaces.Box = self.task.action_space  # type: ignore[assignment]
+        self.observation_space = self.task.observation_space
+        self.action_space = self.task.action_space
         self._episode: Episodes | None = None
         self._step = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start the next episode of the random stream (of a new stream, if `seed` is given)."""
         super().reset(seed=seed)
         self._episode = self.task.sample_episodes(1, self.np_random)
-        self._answers = np.full_like(self._episode.targets[0], np.nan)
+        self._answers = np.zeros_like(self._episode.targets[0])
         self._step = 0
-        return self._episode.observations[0, 0].copy(), {}
+        return _copied(at(self._episode.observations, (0, 0))), {}
 
-    def step(self, action: FloatArray) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
         """Answer the observation seen last.
 
         Args:
-            action: [answer_size].
+            action: [answer_size], or an integer, by the action space.
 
         Raises:
             ResetNeeded: If no episode is under way.
-            ValueError: If the action has another shape.
+            ValueError: If the action has another shape, or is no choice there is.
         """
         step = self._step
         if self._episode is None or step == self.task.num_steps:
             raise ResetNeeded("no episode is under way: call reset() before step()")
-        answer = _as_answer(action, self._answers.shape[1:])
+        answer = _as_answer(action, self.task.action_space)
         self._answers[step] = answer
         target = self._episode.targets[0, step]
         scored = bool(self._episode.scored[0, step])
-        reward = -float(self.task.errors(answer, target)) if scored else 0.0
+        reward = float(self.task.rewards(answer, target)) if scored else 0.0
 
         self._step = step = step + 1
         terminated = step == self.task.num_steps
         if terminated:
-            observation = np.zeros_like(self._episode.observations[0, 0])
+            observation = _zeros_like(at(self._episode.observations, (0, 0)))
         else:
-            observation = self._episode.observations[0, step].copy()
+            observation = _copied(at(self._episode.observations, (0, step)))
         return observation, reward, terminated, False, {"target": target.copy(), "scored": scored}
 
     def render(self) -> Any:
@@ -97,7 +106,7 @@ class SequenceEnv(gym.Env[FloatArray, FloatArray]):
         ]
 
 
-class SequenceVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
+class SequenceVectorEnv(VectorEnv[Observations, Any, NDArray[Any]]):
     """Many episodes of a sequence task, stepped together as one batch.
 
     One random stream serves all: after `reset(seed=s)` sub-environment i shows episode i of that
@@ -149,7 +158,7 @@ class SequenceVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[FloatArray, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start new episodes in all sub-environments.
 
         Raises:
@@ -164,21 +173,21 @@ class SequenceVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         return self._start_episodes(), {}
 
     def step(
-        self, actions: FloatArray
-    ) -> tuple[FloatArray, NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]:
+        self, actions: Any
+    ) -> tuple[Observations, NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]:
         """Answer the observations seen last.
 
         Args:
-            actions: [num_envs, answer_size].
+            actions: [num_envs, answer_size] or [num_envs], by the action space.
 
         Returns:
-            Observations float32 [num_envs, observation_size], rewards float64 [num_envs],
+            Observations [num_envs, …] (or a dictionary of such), rewards float64 [num_envs],
             terminated and truncated bool [num_envs], and infos: `"target"` and `"scored"` of the
             step just answered, each with its mask (`"_target"`, `"_scored"`).
 
         Raises:
             ResetNeeded: If `reset` was never called.
-            ValueError: If the actions have another shape.
+            ValueError: If the actions have another shape, or one is no choice there is.
         """
         if self._episodes is None:
             raise ResetNeeded("no episodes are under way: call reset() before step()")
@@ -187,21 +196,21 @@ class SequenceVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
         if step > last:  # NEXT_STEP: the episodes ended in the call before
             return self._start_episodes(), np.zeros(self.num_envs), never, never.copy(), {}
 
-        answers = _as_answer(actions, (self.num_envs, self._answers.shape[-1]))
+        answers = _as_answer(actions, self.task.action_space, self.num_envs)
         self._answers[:, step] = answers
         targets = self._episodes.targets[:, step]
         scored = self._episodes.scored[:, step].copy()
-        rewards = np.where(scored, -self.task.errors(answers, targets), 0.0)
+        rewards = np.where(scored, self.task.rewards(answers, targets), 0.0)
         infos = self._masked(target=targets.copy(), scored=scored)
 
         self._step = step + 1
         if step < last:
-            observations = self._episodes.observations[:, step + 1].copy()
+            observations = _copied(at(self._episodes.observations, (slice(None), step + 1)))
             return observations, rewards, never, never.copy(), infos
-        observations = np.zeros_like(self._episodes.observations[:, 0])
+        observations = _zeros_like(at(self._episodes.observations, (slice(None), 0)))
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             final = np.empty(self.num_envs, object)
-            final[:] = list(observations)
+            final[:] = [at(observations, k) for k in range(self.num_envs)]
             infos = self._masked(final_obs=final, final_info=infos)
             observations = self._start_episodes()
         return observations, rewards, ~never, never, infos
@@ -212,11 +221,11 @@ class SequenceVectorEnv(VectorEnv[FloatArray, FloatArray, NDArray[Any]]):
             raise ResetNeeded("no episodes to show: call reset() before render()")
         return _render(self.task, self._episodes, self._answers, self._step, self.render_mode)
 
-    def _start_episodes(self) -> FloatArray:
+    def _start_episodes(self) -> Observations:
         self._episodes = self.task.sample_episodes(self.num_envs, self.np_random)
-        self._answers = np.full_like(self._episodes.targets, np.nan)
+        self._answers = np.zeros_like(self._episodes.targets)
         self._step = 0
-        return self._episodes.observations[:, 0].copy()
+        return _copied(at(self._episodes.observations, (slice(None), 0)))
 
     def _masked(self, **values: Any) -> dict[str, Any]:
         """Return infos that hold for all sub-environments, in Gymnasium's form."""
@@ -249,23 +258,54 @@ def _checked_render_mode(mode: str | None) -> str | None:
     return mode
 
 
-def _as_answer(action: Any, shape: tuple[int, ...]) -> FloatArray:
-    answer = np.asarray(action, np.float32)
+def _as_answer(
+    action: Any, space: spaces.Box | spaces.Discrete, num_envs: int | None = None
+) -> NDArray[Any]:
+    """Return an action, or a batch of actions, in the form of the targets."""
+    single: tuple[int, ...] = space.shape or ()
+    shape = single if num_envs is None else (num_envs, *single)
+    answer = np.asarray(action)
     if answer.shape != shape:
         raise ValueError(f"the action must have shape {shape}, got {answer.shape}")
-    return answer
+    if isinstance(space, spaces.Box):
+        return answer.astype(np.float32)
+    if answer.dtype.kind not in "iu" or (answer < 0).any() or (answer >= space.n).any():
+        raise ValueError(f"an action must be an integer from 0 to {space.n - 1}, got {action}")
+    return answer.astype(np.int64)
+
+
+def _copied(observations: Observations) -> Observations:
+    return _mapped(np.array, observations)
+
+
+def _zeros_like(observations: Observations) -> Observations:
+    return _mapped(np.zeros_like, observations)
+
+
+def _mapped(function: Callable[[Any], Any], observations: Observations) -> Observations:
+    if isinstance(observations, dict):
+        return {name: function(array) for name, array in observations.items()}
+    return function(observations)
 
 
 def _render(
-    task: SequenceTask, episodes: Episodes, answers: FloatArray, step: int, mode: str | None
+    task: SequenceTask, episodes: Episodes, answers: NDArray[Any], step: int, mode: str | None
 ) -> tuple[Any, ...]:
     if mode is None:
         gym.logger.warn("render() does nothing without a render_mode: give one to gym.make()")
         return (None,) * len(answers)
-    draw = episode_picture if mode == "rgb_array" else episode_text
+    draw = task.picture if mode == "rgb_array" else task.text
     seen = min(step + 1, task.num_steps)
     views = (
-        EpisodeView(task, *parts, seen=seen, answered=step)
-        for parts in zip(*episodes, answers, strict=True)
+        EpisodeView(
+            task,
+            at(episodes.observations, k),
+            episodes.targets[k],
+            episodes.scored[k],
+            answers[k],
+            seen=seen,
+            answered=step,
+        )
+        for k in range(len(answers))
     )
     return tuple(draw(view) for view in views)

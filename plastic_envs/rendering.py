@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, FloatArray, SequenceTask
+from plastic_envs.tasks.base import BoolArray, Observations, SequenceTask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _TARGET, _ANSWER, _SCORED = "#1b7837", "#c51b7d", "#fff3c4"
 
@@ -20,19 +21,19 @@ class EpisodeView:
 
     Attributes:
         task: The task that it belongs to.
-        observations: [T, observation_size].
-        targets: [T, answer_size].
+        observations: [T, …], or a dictionary of such.
+        targets: [T, answer_size] or [T].
         scored: [T].
-        answers: [T, answer_size].
+        answers: Like the targets; what is not answered yet is meaningless.
         seen: Number of steps whose observation is shown.
         answered: Number of steps whose target and answer are shown.
     """
 
     task: SequenceTask
-    observations: FloatArray
-    targets: FloatArray
+    observations: Observations
+    targets: NDArray[Any]
     scored: BoolArray
-    answers: FloatArray
+    answers: NDArray[Any]
     seen: int
     answered: int
 
@@ -40,18 +41,22 @@ class EpisodeView:
     def rewards(self) -> NDArray[np.float64]:
         """Rewards [answered] so far."""
         done = slice(self.answered)
-        errors = self.task.errors(self.answers[done], self.targets[done])
-        return np.where(self.scored[done], -errors, 0.0)
+        rewards = self.task.rewards(self.answers[done], self.targets[done])
+        return np.where(self.scored[done], rewards, 0.0)
 
 
-def episode_text(view: EpisodeView) -> str:
-    """Write the episode as a table, a line per step.
+def episode_text(view: EpisodeView, observation_labels: list[str]) -> str:
+    """Write an episode of real-valued answers as a table, a line per step.
+
+    Args:
+        view: The episode.
+        observation_labels: Name of each entry of an observation.
 
     Returns:
         Lines with step, observation, target, answer and reward; `*` marks scored steps, `·` what is
         not known yet.
     """
-    labels = _short_labels(view.task.observation_labels)
+    labels = [label.replace(" ", "") for label in observation_labels]
     names = _answer_labels(view)
     columns = [*labels, *(f"target{n}" for n in names), *(f"answer{n}" for n in names), "reward"]
     widths = [max(6, len(column)) for column in columns]
@@ -70,38 +75,52 @@ def episode_text(view: EpisodeView) -> str:
     return "\n".join(lines)
 
 
-def episode_picture(view: EpisodeView) -> NDArray[np.uint8]:
-    """Draw the episode: inputs as a heat map above, targets and answers below.
+def episode_picture(view: EpisodeView, observation_labels: list[str]) -> NDArray[np.uint8]:
+    """Draw an episode of real-valued answers: inputs above, targets and answers below.
+
+    Args:
+        view: The episode.
+        observation_labels: Name of each entry of an observation.
 
     Returns:
         uint8 [480, 720, 3].
     """
+    figure = new_figure(view)
+    inputs, answers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    _draw_inputs(view, observation_labels, inputs)
+    _draw_answers(view, answers)
+    return pixels(figure)
+
+
+def new_figure(view: EpisodeView) -> "Figure":
+    """Make a figure of 480×720 pixels, headed by what has happened in the episode so far."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import: only when drawn
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.8), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    inputs, answers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    _draw_inputs(view, inputs)
-    _draw_answers(view, answers)
+    FigureCanvasAgg(figure)
     name = type(view.task).__name__
     figure.suptitle(
         f"{name}: step {view.answered} of {view.task.num_steps}, return {view.rewards.sum():.2f}",
         fontsize=11,
     )
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = np.asarray(canvas.buffer_rgba(), np.uint8)  # type: ignore[no-untyped-call]
-    return pixels[..., :3].copy()
+    return figure
 
 
-def _draw_inputs(view: EpisodeView, axes: "Axes") -> None:
+def pixels(figure: "Figure") -> NDArray[np.uint8]:
+    """Return what a figure looks like, uint8 [height, width, 3]."""
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba(), np.uint8)[..., :3].copy()
+
+
+def _draw_inputs(view: EpisodeView, labels: list[str], axes: "Axes") -> None:
     seen = np.full_like(view.observations, np.nan)
     seen[: view.seen] = view.observations[: view.seen]
     limit = float(np.abs(view.observations).max()) or 1.0
     image = axes.imshow(
         seen.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
     )
-    labels = view.task.observation_labels
     every = max(1, len(labels) // 16)
     shown = [i for i in range(len(labels)) if i % every == 0 or i >= len(labels) - 2]
     axes.set_yticks(shown, [labels[i] for i in shown], fontsize=7)
@@ -130,10 +149,6 @@ def _draw_answers(view: EpisodeView, axes: "Axes") -> None:
     axes.set(xlim=(-0.5, view.task.num_steps - 0.5), ylim=(-height, height), xlabel="step")
     axes.set_title("target and answer (shaded: scored)", fontsize=9, loc="left")
     axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), fontsize=8, ncols=2, frameon=False)
-
-
-def _short_labels(labels: list[str]) -> list[str]:
-    return [label.replace(" ", "") for label in labels]
 
 
 def _answer_labels(view: EpisodeView) -> list[str]:

@@ -8,36 +8,48 @@ training (which takes it whole).
 import math
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from plastic_envs.tasks.draws import FloatArray
+
+if TYPE_CHECKING:
+    from plastic_envs.rendering import EpisodeView
+
 BoolArray = NDArray[np.bool_]
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
-NORMAL_BOUND = math.sqrt(2 * 24 * math.log(2))
-"""Largest magnitude that `normals` can return (5.77): its uniforms have 24 bits."""
+Observations = Any
+"""An array, or a dictionary of arrays, by the task's observation space."""
 
 
 class Episodes(NamedTuple):
     """A batch of whole episodes.
 
     Attributes:
-        observations: float32 [B, T, observation_size].
-        targets: float32 [B, T, answer_size], the right answer at each step.
+        observations: [B, T, …], or a dictionary of such, in the task's observation space.
+        targets: The right answer at each step, in its action space: float32 [B, T, answer_size]
+            for a `Box`, int64 [B, T] for a `Discrete` one.
         scored: bool [B, T], true where the answer counts.
     """
 
-    observations: FloatArray
-    targets: FloatArray
+    observations: Observations
+    targets: NDArray[Any]
     scored: BoolArray
 
 
+def at(observations: Observations, index: Any) -> Observations:
+    """Index observations, in every array if there are several; the result may be a view."""
+    if isinstance(observations, dict):
+        return {name: array[index] for name, array in observations.items()}
+    return observations[index]
+
+
 class SequenceTask(ABC):
-    """A family of episodes with a fixed length, known targets and a squared-error score.
+    """A family of episodes with a fixed length and known targets.
 
     Subclasses are frozen dataclasses: their fields are the task's keyword arguments. They say how
     many uniform numbers one episode takes (`_draws_per_episode`) and how to make episodes of them
@@ -47,14 +59,161 @@ class SequenceTask(ABC):
     Attributes:
         loss_steps: Steps over which the paper (arXiv 2302.03235) averages its training loss:
             `"scored"` or `"all"`.
+        score_name: What the score is, for figures.
+        higher_is_better: Whether a higher score is better.
+        oracle_name: What `oracle` is, for figures.
     """
 
     loss_steps: ClassVar[Literal["scored", "all"]] = "scored"
+    score_name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    oracle_name: ClassVar[str] = "oracle"
 
     @property
     @abstractmethod
     def num_steps(self) -> int:
         """Length T of an episode, in steps."""
+
+    @property
+    @abstractmethod
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of one observation."""
+
+    @property
+    @abstractmethod
+    def action_space(self) -> spaces.Box | spaces.Discrete:
+        """Space of one answer."""
+
+    @property
+    @abstractmethod
+    def chance_score(self) -> float:
+        """Expected score of the best player without memory."""
+
+    @property
+    @abstractmethod
+    def random_score(self) -> float:
+        """Expected score of answers drawn uniformly from the action space."""
+
+    @property
+    def optimal_score(self) -> float | None:
+        """Bound of the expected score, or None where none is known in closed form."""
+        return None
+
+    @abstractmethod
+    def oracle(self, observations: Observations) -> NDArray[Any]:
+        """Play well by a rule written by hand: answer each step from the observations up to it.
+
+        Args:
+            observations: Whole episodes, as in `Episodes`.
+
+        Returns:
+            Answers, of the shape of the targets.
+        """
+
+    def for_split(self, split: Literal["train", "validation", "test"]) -> Self:  # noqa: ARG002
+        """Return the task as it is in training, validation or testing.
+
+        Most tasks are the same in all three; a task with classes shows others in each.
+        """
+        return self
+
+    def sample_episodes(self, num_episodes: int, seed: Seed = None) -> Episodes:
+        """Draw whole episodes.
+
+        Args:
+            num_episodes: Number B of episodes, at least 1.
+            seed: An integer or seed sequence to start a new random stream, a generator to go on
+                with one, or None for fresh entropy. The first episode of a seed is the one that an
+                environment shows after `reset(seed=seed)`.
+
+        Returns:
+            Observations, targets and scored mask; the arrays are the caller's own.
+
+        Raises:
+            ValueError: If `num_episodes` is less than 1.
+        """
+        return self._build(self._draw(num_episodes, seed))
+
+    @abstractmethod
+    def rewards(self, answers: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the reward that each answer brings if its step is scored.
+
+        Args:
+            answers: [...] or [..., answer_size], by the action space.
+            targets: Likewise.
+
+        Returns:
+            float64 [...].
+        """
+
+    @abstractmethod
+    def measures(
+        self, rewards: NDArray[np.float64], scored: BoolArray
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return what is reported of episodes, per episode.
+
+        Args:
+            rewards: [B, T].
+            scored: [B, T].
+
+        Returns:
+            Measures [B] by name; `"score"` is the one that counts.
+        """
+
+    def score(self, answers: NDArray[Any], episodes: Episodes) -> float:
+        """Return the mean score of answers.
+
+        Args:
+            answers: Answers to all steps, of the shape of the targets.
+            episodes: The episodes that were answered.
+
+        Raises:
+            ValueError: If the answers have another shape than the targets.
+        """
+        if answers.shape != episodes.targets.shape:
+            raise ValueError(
+                f"answers must have shape {episodes.targets.shape}, got {answers.shape}"
+            )
+        rewards = self.rewards(answers, episodes.targets)
+        return float(self.measures(rewards, episodes.scored)["score"].mean())
+
+    @abstractmethod
+    def picture(self, view: "EpisodeView") -> NDArray[np.uint8]:
+        """Draw an episode; uint8 [480, 720, 3]."""
+
+    @abstractmethod
+    def text(self, view: "EpisodeView") -> str:
+        """Write an episode as a table, a line per step."""
+
+    def _draw(self, num_episodes: int, seed: Seed) -> FloatArray:
+        """Return the uniforms [B, draws_per_episode] that B episodes are made of."""
+        check_int("num_episodes", num_episodes, minimum=1)
+        rng = np.random.default_rng(seed)
+        return rng.random((num_episodes, self._draws_per_episode), dtype=np.float32)
+
+    def _check_integers(self, **minimums: int) -> None:
+        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
+        for name, minimum in minimums.items():
+            object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
+
+    @property
+    @abstractmethod
+    def _draws_per_episode(self) -> int:
+        """How many uniform numbers one episode takes from the random stream."""
+
+    @abstractmethod
+    def _build(self, draws: FloatArray) -> Episodes:
+        """Make B episodes of uniform numbers [B, draws_per_episode] in [0, 1)."""
+
+
+class SquaredErrorTask(SequenceTask):
+    """A task whose answers are real vectors, scored by their mean squared error.
+
+    The best player without memory answers 0, the middle of the answers' range.
+    """
+
+    score_name: ClassVar[str] = "mean squared error, scored steps"
+    higher_is_better: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -72,53 +231,11 @@ class SequenceTask(ABC):
         """Name of each entry of an observation, for pictures."""
 
     @property
-    @abstractmethod
-    def chance_score(self) -> float:
-        """Expected score of the best player without memory (who answers 0)."""
-
-    @property
-    def optimal_score(self) -> float | None:
-        """Lower bound of the expected score, or None where none is known in closed form."""
-        return None
-
-    @property
     def random_score(self) -> float:
-        """Expected score of answers drawn uniformly from the action space."""
         half_width = self.action_space.high
         return self.chance_score + float(np.mean(half_width**2)) / 3
 
-    @abstractmethod
-    def oracle(self, observations: FloatArray) -> FloatArray:
-        """Play well: answer each step from the observations up to it.
-
-        Args:
-            observations: [B, T, observation_size], whole episodes.
-
-        Returns:
-            Answers [B, T, answer_size].
-        """
-
-    def sample_episodes(self, num_episodes: int, seed: Seed = None) -> Episodes:
-        """Draw whole episodes.
-
-        Args:
-            num_episodes: Number B of episodes, at least 1.
-            seed: An integer or seed sequence to start a new random stream, a generator to go on
-                with one, or None for fresh entropy. The first episode of a seed is the one that an
-                environment shows after `reset(seed=seed)`.
-
-        Returns:
-            Observations, targets and scored mask; the arrays are the caller's own.
-
-        Raises:
-            ValueError: If `num_episodes` is less than 1.
-        """
-        check_int("num_episodes", num_episodes, minimum=1)
-        rng = np.random.default_rng(seed)
-        draws = rng.random((num_episodes, self._draws_per_episode), dtype=np.float32)
-        return self._build(draws)
-
-    def errors(self, answers: FloatArray, targets: FloatArray) -> NDArray[np.float64]:
+    def errors(self, answers: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
         """Return the squared error of each answer, averaged over its entries.
 
         Args:
@@ -135,75 +252,23 @@ class SequenceTask(ABC):
             return np.asarray(error * error)
         return np.asarray((difference * difference).mean(axis=-1))
 
-    def score(self, answers: FloatArray, episodes: Episodes) -> float:
-        """Return the mean squared error over the scored steps (lower is better).
+    def rewards(self, answers: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+        return -self.errors(answers, targets)
 
-        Args:
-            answers: [B, T, answer_size].
-            episodes: The episodes that were answered.
+    def measures(
+        self, rewards: NDArray[np.float64], scored: BoolArray
+    ) -> dict[str, NDArray[np.float64]]:
+        return {"score": -(rewards * scored).sum(axis=1) / scored.sum(axis=1)}
 
-        Raises:
-            ValueError: If the answers have another shape than the targets.
-        """
-        if answers.shape != episodes.targets.shape:
-            raise ValueError(
-                f"answers must have shape {episodes.targets.shape}, got {answers.shape}"
-            )
-        return float(self.errors(answers, episodes.targets)[episodes.scored].mean())
+    def picture(self, view: "EpisodeView") -> NDArray[np.uint8]:
+        from plastic_envs.rendering import episode_picture  # here, since it imports this module
 
-    def _check_integers(self, **minimums: int) -> None:
-        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
-        for name, minimum in minimums.items():
-            object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
+        return episode_picture(view, self.observation_labels)
 
-    @property
-    @abstractmethod
-    def _draws_per_episode(self) -> int:
-        """How many uniform numbers one episode takes from the random stream."""
+    def text(self, view: "EpisodeView") -> str:
+        from plastic_envs.rendering import episode_text
 
-    @abstractmethod
-    def _build(self, draws: FloatArray) -> Episodes:
-        """Make B episodes of uniform numbers [B, draws_per_episode] in [0, 1)."""
-
-
-def split(draws: FloatArray, *widths: int) -> list[FloatArray]:
-    """Cut [B, n] into columns of the given widths, and the rest."""
-    parts, start = [], 0
-    for width in widths:
-        parts.append(draws[:, start : start + width])
-        start += width
-    return [*parts, draws[:, start:]]
-
-
-def symmetric(uniforms: FloatArray, bound: float = 1.0) -> FloatArray:
-    """Map uniforms of [0, 1) to [-bound, bound)."""
-    return uniforms * np.float32(2 * bound) - np.float32(bound)
-
-
-def normals(uniforms: FloatArray) -> FloatArray:
-    """Make standard normal numbers of uniforms [B, 2m] (Box and Muller 1958).
-
-    Unlike a ziggurat it takes a fixed number of draws, and its range is finite (`NORMAL_BOUND`), so
-    that noisy observations stay inside a bounded space.
-    """
-    half = uniforms.shape[1] // 2
-    radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - uniforms[:, :half]))
-    angle = np.float32(2 * np.pi) * uniforms[:, half:]
-    result = np.empty_like(uniforms)
-    np.multiply(radius, np.cos(angle), out=result[:, :half])
-    np.multiply(radius, np.sin(angle), out=result[:, half:])
-    return result
-
-
-def integers(uniforms: FloatArray, count: int) -> NDArray[np.int64]:
-    """Map uniforms of [0, 1) to integers 0 … count - 1."""
-    # In float32 the product could round up to `count` itself.
-    return (uniforms.astype(np.float64) * count).astype(np.int64)
-
-
-def even(count: int) -> int:
-    """Round up to the even number of uniforms that `normals` needs for `count` numbers."""
-    return count + count % 2
+        return episode_text(view, self.observation_labels)
 
 
 def box(low: list[float], high: list[float]) -> spaces.Box:

@@ -5,17 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
-from plastic_envs.tasks.base import (
-    Episodes,
-    FloatArray,
-    SequenceTask,
-    box,
-    symmetric,
-)
+from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box
+from plastic_envs.tasks.draws import FloatArray, symmetric
 
 
 @dataclass(frozen=True)
-class Copy(SequenceTask):
+class Copy(SquaredErrorTask):
     """Remember a sequence of random values and reproduce it after a delay.
 
     ## Description

@@ -8,13 +8,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import (
+from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box, check_nonnegative
+from plastic_envs.tasks.draws import (
     NORMAL_BOUND,
-    Episodes,
     FloatArray,
-    SequenceTask,
-    box,
-    check_nonnegative,
     even,
     integers,
     normals,
@@ -24,7 +21,7 @@ from plastic_envs.tasks.base import (
 
 
 @dataclass(frozen=True)
-class CueReward(SequenceTask):
+class CueReward(SquaredErrorTask):
     """Learn which reward belongs to which cue, then predict it.
 
     ## Description

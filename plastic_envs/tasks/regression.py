@@ -9,18 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import (
-    NORMAL_BOUND,
-    Episodes,
-    FloatArray,
-    SequenceTask,
-    box,
-    check_nonnegative,
-    even,
-    normals,
-    split,
-    symmetric,
-)
+from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box, check_nonnegative
+from plastic_envs.tasks.draws import NORMAL_BOUND, FloatArray, even, normals, split, symmetric
 
 Kind = Literal["linear", "mlp"]
 
@@ -29,7 +19,7 @@ _DEFAULT_INPUT_SIZE = {"linear": 12, "mlp": 6}
 
 
 @dataclass(frozen=True)
-class Regression(SequenceTask):
+class Regression(SquaredErrorTask):
     """Learn a random function from noisy examples, then predict its values.
 
     ## Description

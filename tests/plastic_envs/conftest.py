@@ -1,11 +1,24 @@
+import numpy as np
 import pytest
 
 import plastic_envs
+from plastic_envs.images import Arrays
 
 _DEFAULTS = [(env_id, {}) for env_id in plastic_envs.ids()]
 _OTHERS = [
     ("PlasticCopy-v0", {"length": 4, "dim": 3, "delay": 5}),
     ("PlasticCueReward-v0", {"noise": 0, "num_cues": 3, "cue_size": 5, "episode_length": 7}),
+    ("PlasticFewShot-v0", {"flat": True}),
+    (
+        "PlasticFewShot-v0",
+        {
+            "label_mode": "delayed",
+            "query_sampling": "independent",
+            "n_way": 3,
+            "k_shot": 2,
+            "split": "test",
+        },
+    ),
     ("PlasticRegression-v0", {"kind": "mlp"}),
     ("PlasticRegression-v0", {"num_support": 10}),
 ]
@@ -16,7 +29,35 @@ def _name(variant):
     return "-".join([env_id.removeprefix("Plastic"), *(f"{k}={v}" for k, v in kwargs.items())])
 
 
-@pytest.fixture(scope="session", params=_DEFAULTS + _OTHERS, ids=_name)
+_VARIANTS = _DEFAULTS + _OTHERS
+
+
+@pytest.fixture(scope="session", params=_VARIANTS, ids=_name)
 def variant(request):
     """Id and keyword arguments of a task: every id with its defaults, and some others."""
     return request.param
+
+
+@pytest.fixture(
+    scope="session", params=[v for v in _VARIANTS if v[0] != "PlasticFewShot-v0"], ids=_name
+)
+def real_valued(request):
+    """Those of `variant` whose answers are vectors, scored by squared error."""
+    return request.param
+
+
+@pytest.fixture(
+    scope="session", params=[v for v in _VARIANTS if v[0] == "PlasticFewShot-v0"], ids=_name
+)
+def few_shot(request):
+    """Those of `variant` whose answers are labels of images."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def image_source():
+    """Thirty classes of twelve images, all in one split; the first pixels tell class and image."""
+    labels, drawing = np.repeat(np.arange(30), 12), np.tile(np.arange(12), 30)
+    images = np.random.default_rng(0).integers(0, 256, (360, 8, 8, 3), dtype=np.uint8)
+    images[:, 0, 0] = np.stack([labels, drawing, labels], axis=-1)
+    return Arrays(images, labels, classes={"train": range(30)})

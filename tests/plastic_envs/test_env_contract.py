@@ -5,29 +5,32 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import plastic_envs
 from plastic_envs import SequenceEnv, SequenceVectorEnv, make_task
+from plastic_envs.tasks.base import at
+from tests.plastic_envs.players import expected_rewards, joined, leaves, random_actions, same
 
 quick = settings(max_examples=10, deadline=None, database=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def same(a, b):
-    return data_equivalence(a, b, exact=True)
-
-
 def same_episodes(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    return same(tuple(a), tuple(b))
 
 
-def actions_for(env, count, seed=3):
-    shape = (count, *env.action_space.shape)
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+def cut(episodes, part):
+    return [at(episodes.observations, part), episodes.targets[part], episodes.scored[part]]
+
+
+def actions_for(env, count):
+    batch = (env.unwrapped.num_envs,) if hasattr(env.unwrapped, "num_envs") else ()
+    return random_actions(env.unwrapped.task.action_space, count, *batch)
 
 
 def played(env, num_episodes, seed=None):
@@ -42,6 +45,10 @@ def played(env, num_episodes, seed=None):
     return said
 
 
+def leaves_of_space(space):
+    return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+
+
 def scribble(value):
     """Overwrite every array in what an environment returned."""
     if isinstance(value, dict):
@@ -53,7 +60,7 @@ def scribble(value):
         if value.dtype == object:
             scribble(list(value))
         else:
-            value[...] = True if value.dtype == np.bool_ else 77
+            value[...] = True if value.dtype == np.bool_ else 1
 
 
 @pytest.mark.parametrize("render_mode", [None, "rgb_array", "ansi"])
@@ -85,6 +92,8 @@ def test_stable_baselines_finds_nothing_to_object(variant):
     with warnings.catch_warnings():
         if env_id == "PlasticRegression-v0":
             warnings.filterwarnings("ignore", message=".*symmetric and normalized Box action")
+        if env_id == "PlasticFewShot-v0":  # its CNN takes sides from 36 on; glyphs have 28
+            warnings.filterwarnings("ignore", message=".*minimal resolution for an image")
         sb3_checker.check_env(env.unwrapped, skip_render_check=False)
 
 
@@ -108,9 +117,9 @@ def test_different_seeds_and_successive_resets_give_different_episodes(variant):
     task, env = make_task(env_id, **kwargs), gym.make(env_id, **kwargs)
     envs = gym.make_vec(env_id, num_envs=2, **kwargs)
     firsts = [env.reset(seed=s)[0] for s in (0, 1, None)]
-    firsts += [*envs.reset(seed=2)[0], *envs.reset()[0]]
-    firsts += [task.sample_episodes(1, seed=s).observations[0, 0] for s in (3, 4)]
-    assert len(np.unique(firsts, axis=0)) == len(firsts)
+    firsts += [at(batch, k) for batch in (envs.reset(seed=2)[0], envs.reset()[0]) for k in (0, 1)]
+    firsts += [at(task.sample_episodes(1, seed=s).observations, (0, 0)) for s in (3, 4)]
+    assert len(np.unique([joined(first) for first in firsts], axis=0)) == len(firsts)
 
 
 def test_without_a_seed_episodes_differ_from_run_to_run(variant):
@@ -129,15 +138,15 @@ def test_an_environment_shows_the_episodes_that_are_sampled(variant):
         observation, info = env.reset(seed=11 if k == 0 else None)
         assert info == {}
         for t, action in enumerate(actions):
-            np.testing.assert_array_equal(observation, episodes.observations[k, t])
+            assert same(observation, at(episodes.observations, (k, t)))
             observation, reward, terminated, truncated, info = env.step(action)
             target, scored = episodes.targets[k, t], episodes.scored[k, t]
-            mistake = float(np.mean((action.astype(float) - target) ** 2))
-            assert reward == pytest.approx(-mistake if scored else 0.0, abs=1e-12)
+            expected = float(expected_rewards(action, target))
+            assert reward == pytest.approx(expected if scored else 0.0, abs=1e-12)
             assert terminated is (t == task.num_steps - 1)
             assert truncated is False
             assert same(info, {"target": target, "scored": bool(scored)})
-        np.testing.assert_array_equal(observation, np.zeros_like(observation))
+        assert not joined(observation).any()
 
 
 @quick
@@ -147,8 +156,9 @@ def test_drawing_in_parts_gives_the_same_episodes(variant, seed, parts):
     whole = task.sample_episodes(sum(parts), seed)
     rng = np.random.default_rng(seed)
     drawn = [task.sample_episodes(count, rng) for count in parts]
-    joined = [np.concatenate(arrays) for arrays in zip(*drawn, strict=True)]
-    assert same_episodes(whole, joined)
+    starts = np.cumsum([0, *parts])
+    for start, part in zip(starts, drawn, strict=False):
+        assert same_episodes(part, cut(whole, slice(start, start + len(part.scored))))
 
 
 @quick
@@ -157,7 +167,7 @@ def test_the_first_episodes_do_not_depend_on_how_many_are_drawn(variant, seed, f
     task = make_task(variant[0], **variant[1])
     many = task.sample_episodes(fewer + more, seed)
     few = task.sample_episodes(fewer, np.random.SeedSequence(seed))
-    assert same_episodes(few, [array[:fewer] for array in many])
+    assert same_episodes(few, cut(many, slice(fewer)))
 
 
 _SIZES = st.one_of(
@@ -219,9 +229,13 @@ def test_observations_and_targets_stay_in_their_spaces(variant):
     task = make_task(variant[0], **variant[1])
     observations, targets, _ = task.sample_episodes(3000, seed=5)
     space = task.observation_space
-    assert (observations >= space.low).all()
-    assert (observations <= space.high).all()
-    assert (np.abs(targets) <= task.action_space.high * (1 + 1e-6)).all()
+    for array, box in zip(leaves(observations), leaves_of_space(space), strict=True):
+        assert (array >= box.low).all()
+        assert (array <= box.high).all()
+    if isinstance(task.action_space, spaces.Discrete):
+        assert set(np.unique(targets)) == set(range(task.action_space.n))
+    else:
+        assert (np.abs(targets) <= task.action_space.high * (1 + 1e-6)).all()
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
@@ -240,8 +254,14 @@ def test_the_tightest_regression_stays_in_its_spaces(kind, num_query, input_size
 def test_observation_bounds_are_not_far_off(variant):
     task = make_task(variant[0], **variant[1])
     observations, targets, _ = task.sample_episodes(3000, seed=5)
-    assert (np.abs(observations).max(axis=(0, 1)) > task.observation_space.high / 3).all()
-    assert (np.abs(targets).max(axis=(0, 1)) > task.action_space.high / 3).all()
+    for array, box in zip(
+        leaves(observations), leaves_of_space(task.observation_space), strict=True
+    ):
+        # Images are black in their corners, and flat ones lie beside the label.
+        over = None if variant[0] == "PlasticFewShot-v0" else (0, 1)
+        assert (np.abs(array).max(axis=over) > box.high / 3).all()
+    if isinstance(task.action_space, spaces.Box):
+        assert (np.abs(targets).max(axis=(0, 1)) > task.action_space.high / 3).all()
 
 
 def test_changing_what_was_returned_changes_nothing_later(variant):
@@ -257,7 +277,7 @@ def test_changing_what_was_returned_changes_nothing_later(variant):
         for action in actions_for(clean, clean.task.num_steps):
             expected = clean.step(action)
             witness.step(action)
-            handed_over = action.copy()
+            handed_over = np.array(action)
             returned = dirty.step(handed_over)
             assert same(expected, returned)
             scribble((returned, handed_over))
@@ -271,7 +291,7 @@ def test_changing_sampled_episodes_changes_nothing_later(variant):
     assert same_episodes(kept, changed)
     scribble(changed)
     assert same_episodes(kept, task.sample_episodes(2, seed=0))
-    arrays = [*kept, *changed]
+    arrays = [leaf for episodes in (kept, changed) for part in episodes for leaf in leaves(part)]
     assert not any(np.shares_memory(a, b) for a in arrays for b in arrays if a is not b)
 
 

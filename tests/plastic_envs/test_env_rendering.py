@@ -58,8 +58,8 @@ def test_a_frame_is_the_callers_own():
     np.testing.assert_array_equal(env.render(), kept)
 
 
-def test_the_text_tells_the_steps_so_far_and_nothing_of_what_is_to_come(variant):
-    env_id, kwargs = variant
+def test_the_text_tells_the_steps_so_far_and_nothing_of_what_is_to_come(real_valued):
+    env_id, kwargs = real_valued
     task = make_task(env_id, **kwargs)
     episode = [array[0] for array in task.sample_episodes(1, seed=5)]
     env = start(env_id, "ansi", **kwargs)
@@ -80,6 +80,31 @@ def test_the_text_tells_the_steps_so_far_and_nothing_of_what_is_to_come(variant)
             assert step == t
             assert marked == episode[2][t]
             assert columns == [f"{value:.2f}" for value in values] + ["·"] * hidden
+        if done < task.num_steps:
+            rewards.append(env.step(actions[done])[1])
+
+
+def test_the_text_of_images_tells_labels_and_answers_so_far(few_shot):
+    env_id, kwargs = few_shot
+    task = make_task(env_id, **kwargs)
+    _, targets, scored = task.sample_episodes(1, seed=5)
+    env = start(env_id, "ansi", **kwargs)
+    actions = np.random.default_rng(0).integers(0, task.n_way, task.num_steps)
+    rewards = []
+    for done in range(task.num_steps + 1):
+        _, *lines, total = env.render().splitlines()
+        assert len(lines) == min(done + 1, task.num_steps)
+        assert total == f"return {sum(rewards):.0f} after {done} of {task.num_steps} steps"
+        for t, line in enumerate(lines):
+            label = "·" if scored[0, t] else str(targets[0, t])
+            answered = (
+                [str(actions[t]), str(targets[0, t]), f"{rewards[t]:.0f}"] if t < done else []
+            )
+            step, marked, columns = cells(line)
+            assert (step, marked) == (t, scored[0, t])
+            if t < done or task.label_mode == "with_image":  # a late label may be told later
+                assert columns[0] == label
+            assert columns[1:] == (answered or ["·"] * 3)
         if done < task.num_steps:
             rewards.append(env.step(actions[done])[1])
 

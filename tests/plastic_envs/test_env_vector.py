@@ -2,24 +2,20 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from plastic_envs import SequenceVectorEnv, make_task
+from plastic_envs.tasks.base import at
+from tests.plastic_envs.players import expected_rewards, joined, leaves, random_actions, same
 
 both_modes = pytest.mark.parametrize(
     "mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP], ids=["next", "same"]
 )
 
 
-def same(a, b):
-    return data_equivalence(a, b, exact=True)
-
-
-def actions_for(envs, count, seed=3):
-    shape = (count, *envs.action_space.shape)
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+def actions_for(envs, count):
+    return random_actions(envs.unwrapped.task.action_space, count, envs.num_envs)
 
 
 def calls_of(task, mode, num_episodes):
@@ -37,8 +33,7 @@ def assert_equal_infos(ours, theirs):
         else:
             assert value.dtype == theirs_value.dtype
             assert value.shape == theirs_value.shape
-            for a, b in zip(value, theirs_value, strict=True):
-                np.testing.assert_array_equal(a, b, strict=True)
+            assert same(list(value), list(theirs_value))
 
 
 @both_modes
@@ -55,8 +50,7 @@ def test_a_batch_of_one_equals_gymnasiums_own_vectorisation(variant, mode):
     for actions in actions_for(ours, calls_of(ours.unwrapped.task, mode, 3) + 1):
         *arrays, infos = ours.step(actions)
         *their_arrays, their_infos = theirs.step(actions)
-        for array, their_array in zip(arrays, their_arrays, strict=True):
-            np.testing.assert_array_equal(array, their_array, strict=True)
+        assert same(arrays, their_arrays)
         assert_equal_infos(infos, their_infos)
     assert same(ours.reset()[0], theirs.reset()[0])
 
@@ -74,33 +68,29 @@ def test_sub_environments_show_the_sampled_episodes_in_order(variant, mode):
     for batch in (slice(0, 4), slice(4, 8)):
         following = slice(batch.stop, batch.stop + 4)
         for t, actions in enumerate(actions_for(envs, task.num_steps)):
-            np.testing.assert_array_equal(
-                observations, episodes.observations[batch, t], strict=True
-            )
+            assert same(observations, at(episodes.observations, (batch, t)))
             observations, rewards, terminated, truncated, infos = envs.step(actions)
             targets, scored = episodes.targets[batch, t], episodes.scored[batch, t]
-            errors = ((actions.astype(np.float64) - targets) ** 2).mean(axis=-1)
-            np.testing.assert_allclose(rewards, np.where(scored, -errors, 0.0), rtol=1e-12)
+            expected = np.where(scored, expected_rewards(actions, targets), 0.0)
+            np.testing.assert_allclose(rewards, expected, rtol=1e-12)
             np.testing.assert_array_equal(terminated, every if t == last else never, strict=True)
             np.testing.assert_array_equal(truncated, never, strict=True)
             if t == last and mode is AutoresetMode.SAME_STEP:
                 assert set(infos) == {"final_obs", "_final_obs", "final_info", "_final_info"}
-                assert not np.any(list(infos["final_obs"]))
+                assert not any(joined(final).any() for final in infos["final_obs"])
                 assert infos["_final_obs"].all()
                 assert infos["_final_info"].all()
                 infos = infos["final_info"]
             expected = {"target": targets, "_target": every, "scored": scored, "_scored": every}
             assert same(infos, expected)
         if mode is AutoresetMode.NEXT_STEP:
-            assert not observations.any()
+            assert not joined(observations).any()
             observations, rewards, terminated, truncated, infos = envs.step(actions)
             np.testing.assert_array_equal(rewards, np.zeros(4), strict=True)
             assert not terminated.any()
             assert not truncated.any()
             assert infos == {}
-        np.testing.assert_array_equal(
-            observations, episodes.observations[following, 0], strict=True
-        )
+        assert same(observations, at(episodes.observations, (following, 0)))
 
 
 @both_modes
@@ -148,7 +138,9 @@ def test_one_call_returns_no_array_twice(variant, mode):
     envs = gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, **kwargs)
     envs.reset(seed=0)
     for actions in actions_for(envs, calls_of(envs.unwrapped.task, mode, 2)):
-        *arrays, infos = envs.step(actions)
+        observations, *arrays, infos = envs.step(actions)
+        for shown in (observations, *infos.get("final_obs", ())):
+            arrays += leaves(shown)
         infos = infos.get("final_info", infos)
         arrays += [value for value in infos.values() if isinstance(value, np.ndarray)]
         assert not any(np.shares_memory(a, b) for a in arrays for b in arrays if a is not b)
@@ -225,8 +217,8 @@ def test_gymnasiums_vectorisation_remains_available(variant, mode):
     episodes = [task.sample_episodes(2, seed=seed) for seed in (3, 4)]
     for k in range(2):
         for t in range(task.num_steps):
-            for observation, episode in zip(observations, episodes, strict=True):
-                np.testing.assert_array_equal(observation, episode.observations[k, t])
+            for e, episode in enumerate(episodes):
+                assert same(at(observations, e), at(episode.observations, (k, t)))
             observations, _, terminated, _, _ = envs.step(envs.action_space.sample())
         assert terminated.all()
         if mode is AutoresetMode.NEXT_STEP:

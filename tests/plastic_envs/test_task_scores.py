@@ -1,16 +1,12 @@
+import copy
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from plastic_envs import make_task
-
-SIGMAS = 5  # a sound task exceeds this many standard errors once in two million seeds
-
-
-def per_episode(answers, episodes):
-    """Mean squared error [B] over the scored steps of each episode, computed here."""
-    errors = ((answers.astype(np.float64) - episodes.targets) ** 2).mean(axis=-1)
-    return np.where(episodes.scored, errors, 0).sum(axis=1) / episodes.scored.sum(axis=1)
+from plastic_envs.tasks.base import at
+from tests.plastic_envs.players import SIGMAS, per_episode, random_actions, same
 
 
 def assert_scores(scores, known):
@@ -30,13 +26,12 @@ def score_in_environment(variant, answers, seed):
         total += rewards
         count += infos["scored"]
     assert terminated.all()
-    return -total / count
+    return total / count if envs.unwrapped.task.higher_is_better else -total / count
 
 
 def random_answers(task, count, seed):
-    high = task.action_space.high
-    shape = (count, task.num_steps, len(high))
-    return np.random.default_rng(seed).uniform(-high, high, shape).astype(np.float32)
+    bound = getattr(task.action_space, "high", None)
+    return random_actions(task.action_space, count, task.num_steps, seed=seed, bound=bound)
 
 
 @pytest.mark.parametrize("player", ["zero", "random", "oracle"])
@@ -53,8 +48,17 @@ def test_score_rewards_and_a_direct_computation_agree(variant, player):
     assert task.score(answers, episodes) == pytest.approx(direct.mean(), rel=1e-9)
 
 
-def test_right_answers_score_zero_and_unscored_steps_do_not_count(variant):
-    task = make_task(variant[0], **variant[1])
+def test_right_labels_score_1_and_unscored_steps_do_not_count(few_shot):
+    task = make_task(few_shot[0], **few_shot[1])
+    episodes = task.sample_episodes(8, seed=0)
+    wrong = (episodes.targets + 1) % task.n_way
+    assert task.score(episodes.targets, episodes) == 1
+    assert task.score(np.where(episodes.scored, episodes.targets, wrong), episodes) == 1
+    assert task.score(np.where(episodes.scored, wrong, episodes.targets), episodes) == 0
+
+
+def test_right_answers_score_0_and_unscored_steps_do_not_count(real_valued):
+    task = make_task(real_valued[0], **real_valued[1])
     episodes = task.sample_episodes(8, seed=0)
     assert task.score(episodes.targets, episodes) == 0
     elsewhere = episodes.targets + np.where(episodes.scored, 0, 9)[..., None].astype(np.float32)
@@ -91,6 +95,8 @@ def test_random_answers_score_the_random_score(variant):
         ("PlasticCopy-v0", {}, 1 / 3, 2 / 3),
         ("PlasticCopy-v0", {"dim": 3, "length": 5, "delay": 20}, 1 / 3, 2 / 3),
         ("PlasticCueReward-v0", {}, 1 / 3, 2 / 3),
+        ("PlasticFewShot-v0", {}, 1 / 5, 1 / 5),
+        ("PlasticFewShot-v0", {"n_way": 20, "n_query": 7}, 1 / 20, 1 / 20),
         ("PlasticRegression-v0", {}, 39 / 40, 39 / 40 + 39**2 / 40 / 3),
         ("PlasticRegression-v0", {"num_support": 10}, 29 / 30, 29 / 30 + 29**2 / 30 / 3),
     ],
@@ -186,8 +192,9 @@ def test_the_oracle_does_not_look_ahead(variant):
     others = task.sample_episodes(6, seed=62).observations
     answers = task.oracle(episodes)
     for step in range(task.num_steps - 1):
-        changed = episodes.copy()
-        changed[:, step + 1 :] = others[:, step + 1 :]
+        changed = copy.deepcopy(episodes)
+        for name in episodes if isinstance(episodes, dict) else [...]:
+            changed[name][:, step + 1 :] = others[name][:, step + 1 :]
         with np.errstate(invalid="ignore"):  # a mixed episode may be impossible: no right answer
             answers_now = task.oracle(changed)
         np.testing.assert_allclose(answers_now[:, : step + 1], answers[:, : step + 1], atol=1e-5)
@@ -196,11 +203,13 @@ def test_the_oracle_does_not_look_ahead(variant):
 def test_the_oracle_answers_each_episode_by_itself(variant):
     task = make_task(variant[0], **variant[1])
     episodes = task.sample_episodes(70, seed=63).observations
-    before = episodes.copy()
+    before = copy.deepcopy(episodes)
     together = task.oracle(episodes)
-    np.testing.assert_array_equal(episodes, before)
+    assert same(episodes, before)
     for k in (0, 63, 64, 69):
-        np.testing.assert_allclose(task.oracle(episodes[k : k + 1])[0], together[k], atol=1e-5)
+        np.testing.assert_allclose(
+            task.oracle(at(episodes, slice(k, k + 1)))[0], together[k], atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("length", "dim", "delay"), [(20, 1, 0), (4, 3, 5), (1, 2, 1)])
@@ -358,6 +367,7 @@ def test_linear_weights_are_alike_in_every_direction():
     [
         ("PlasticCopy-v0", "scored"),
         ("PlasticCueReward-v0", "all"),
+        ("PlasticFewShot-v0", "scored"),
         ("PlasticRegression-v0", "scored"),
     ],
 )

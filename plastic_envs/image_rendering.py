@@ -1,0 +1,123 @@
+"""Pictures of a few-shot episode: labelled images, then queries with answer and truth."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plastic_envs.rendering import EpisodeView, new_figure, pixels
+from plastic_envs.tasks.draws import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_RIGHT, _WRONG, _NEUTRAL = "#1b7837", "#c51b7d", "0.35"
+_GAP = 0.16  # between images, in widths of an image
+_LINE = 0.30  # height of the line of text below an image, likewise
+
+
+def few_shot_text(view: EpisodeView, labels: FloatArray) -> str:
+    """Write an episode as a table, a line per step.
+
+    Args:
+        view: The episode.
+        labels: [T, n_way], the label that was shown for each image, zeros for queries.
+
+    Returns:
+        Lines with step, label, answer, target and reward; `*` marks queries, `·` what is not known.
+    """
+    lines = ["step     label  answer  target  reward"]
+    rewards = view.rewards
+    for step in range(view.seen):
+        shown = str(labels[step].argmax()) if labels[step].any() else "·"
+        cells = ["·"] * 3
+        if step < view.answered:
+            cells = [str(view.answers[step]), str(view.targets[step]), f"{rewards[step]:.0f}"]
+        mark = "*" if view.scored[step] else " "
+        row = "".join(f"{cell:>8}" for cell in cells)
+        lines.append(f"{step:>4} {mark}  {shown:>6}{row}")
+    lines.append(f"return {rewards.sum():.0f} after {view.answered} of {view.task.num_steps} steps")
+    return "\n".join(lines)
+
+
+def few_shot_picture(
+    view: EpisodeView, images: NDArray[np.uint8], labels: FloatArray
+) -> NDArray[np.uint8]:
+    """Draw an episode: support images with their label above, queries with the answers below.
+
+    Args:
+        view: The episode.
+        images: uint8 [T, height, width, channels].
+        labels: [T, n_way], the label that was shown for each image, zeros for queries.
+
+    Returns:
+        uint8 [480, 720, 3].
+    """
+    figure = new_figure(view)
+    num_queries = int(view.scored.sum())
+    counts = len(view.scored) - num_queries, num_queries
+    rows = [_grid(count)[0] for count in counts]
+    support, queries = figure.subplots(2, 1, height_ratios=rows)
+    captions = _captions(view, labels)
+    steps = np.arange(view.seen)
+    for axes, title, is_query in (
+        (support, "support: image and label", False),
+        (queries, "queries: answer, and the truth where it was wrong", True),
+    ):
+        ours = np.flatnonzero(view.scored == is_query)
+        _draw_images(axes, images, captions, ours, steps)
+        axes.set_title(title, fontsize=9, loc="left")
+    return pixels(figure)
+
+
+def _captions(view: EpisodeView, labels: FloatArray) -> list[tuple[str, str]]:
+    """Return text and colour for the image of each step."""
+    captions = []
+    for step, scored in enumerate(view.scored):
+        answer, target = view.answers[step], view.targets[step]
+        if not scored:
+            captions.append((str(labels[step].argmax()), _NEUTRAL))
+        elif step >= view.answered:
+            captions.append(("?", _NEUTRAL))
+        elif answer == target:
+            captions.append((f"{answer} ✓", _RIGHT))
+        else:
+            captions.append((f"{answer} ✗ {target}", _WRONG))
+    return captions
+
+
+def _draw_images(
+    axes: "Axes",
+    images: NDArray[np.uint8],
+    captions: list[tuple[str, str]],
+    steps: NDArray[np.int64],
+    seen: NDArray[np.int64],
+) -> None:
+    """Draw the images of some steps in rows; those not seen yet are empty frames."""
+    from matplotlib.patches import Rectangle
+
+    rows, columns = _grid(len(steps))
+    size = max(4.0, min(10.0, 64 / columns))
+    for place, step in enumerate(steps):
+        left = (place % columns) * (1 + _GAP)
+        top = (place // columns) * (1 + _GAP + _LINE)
+        text, color = captions[step]
+        if step in seen:
+            image = images[step][..., 0] if images.shape[-1] == 1 else images[step]
+            extent = (left, left + 1, top + 1, top)
+            axes.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
+            middle = left + 0.5, top + 1.02
+            axes.text(*middle, text, color=color, fontsize=size, ha="center", va="top")
+        edge = color if step in seen else "0.85"
+        axes.add_patch(Rectangle((left, top), 1, 1, fill=False, ec=edge, lw=1.5, clip_on=False))
+    axes.set_xlim(-0.05, columns * (1 + _GAP) - _GAP + 0.05)
+    axes.set_ylim(rows * (1 + _GAP + _LINE) - _GAP, -0.05)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def _grid(count: int) -> tuple[int, int]:
+    """Return rows and columns for a number of images in a broad field."""
+    columns = max(min(count, 5), math.ceil(math.sqrt(3.2 * count)))
+    return -(-count // columns), columns

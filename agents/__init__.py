@@ -5,23 +5,32 @@
 """
 
 from agents.cells import Cell, LSTMCell, RNNCell
+from agents.encoders import Conv4, ImageEmbedder, ImageLabelEncoder, ResNet12, make_encoder
 from agents.network import PlasticNetwork
 from agents.ops.interface import Probes
+from agents.prototypes import Prototypes, PrototypicalNetwork
 from agents.rules import Gradient, Hebbian, NonPlastic, Rule
 from agents.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
 
 __all__ = [
     "Cell",
+    "Conv4",
     "FastWeights",
     "Gradient",
     "Hebbian",
+    "ImageEmbedder",
+    "ImageLabelEncoder",
     "LSTMCell",
     "LSTMHidden",
     "NonPlastic",
     "PlasticNetwork",
     "PlasticState",
     "Probes",
+    "Prototypes",
+    "PrototypicalNetwork",
     "RNNCell",
     "RNNHidden",
+    "ResNet12",
     "Rule",
+    "make_encoder",
 ]

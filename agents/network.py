@@ -233,7 +233,12 @@ class PlasticNetwork(nn.Module):
             ValueError: If shapes do not fit.
         """
         starts = None if episode_starts is None else episode_starts.unsqueeze(1)
-        output, state = self(x.unsqueeze(1), state, starts)
+        if isinstance(x, Mapping):
+            output, state = self(
+                {name: part.unsqueeze(1) for name, part in x.items()}, state, starts
+            )
+        else:
+            output, state = self(x.unsqueeze(1), state, starts)
         return output.squeeze(1), state
 
     def probe(

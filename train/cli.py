@@ -62,10 +62,10 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     if command.json:
         print(json.dumps({"run": str(folder.path), **record}))
     else:
+        chance = config.task_for("validation").chance_score
         print(
             f"{folder.path}: validation score {record['val_score']:.4f}, loss "
-            f"{record['val_loss']:.4f} after {record['step']} steps "
-            f"(chance {config.task_definition.chance_score:.4f})"
+            f"{record['val_loss']:.4f} after {record['step']} steps (chance {chance:.4f})"
         )
 
 
@@ -95,7 +95,7 @@ def evaluate(
         _print_json(result)
     else:
         for name, value in result.items():
-            print(f"{name:18s} {value:.6g}" if isinstance(value, float) else f"{name:18s} {value}")
+            print(f"{name:20s} {value:.6g}" if isinstance(value, float) else f"{name:20s} {value}")
     if not result["agree"]:
         logger.error("acting and whole sequences disagree: this is a fault of the program")
         sys.exit(1)

@@ -1,22 +1,32 @@
 """Settings of a training run, and their file."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
+from gymnasium import spaces
 
-from agents import PlasticNetwork
+from agents import ImageLabelEncoder, PlasticNetwork, PrototypicalNetwork, make_encoder
+from agents.encoders import EncoderName
 from agents.network import RULES, CellName, FormName, RuleName
 from agents.rules import RuleSettings
-from plastic_envs.tasks import Copy, CueReward, Regression, SequenceTask
+from plastic_envs.images import Split
+from plastic_envs.images.sources import SourceName
+from plastic_envs.tasks import Copy, CueReward, FewShot, Regression, SequenceTask
+from plastic_envs.tasks.few_shot import LabelMode, QuerySampling
+from train.objectives import objective_of
 
-TaskName = Literal["copy", "cue-reward", "regression"]
+ModelName = Literal["plastic", "prototypical"]
+TaskName = Literal["copy", "cue-reward", "few-shot", "regression"]
+Network = PlasticNetwork | PrototypicalNetwork
 
 ENV_IDS: dict[TaskName, str] = {
     "copy": "PlasticCopy-v0",
     "cue-reward": "PlasticCueReward-v0",
+    "few-shot": "PlasticFewShot-v0",
     "regression": "PlasticRegression-v0",
 }
 
@@ -37,22 +47,66 @@ class NetworkConfig:
     """Free readout units, the network's own target for the gradient rule."""
     form: FormName = "auto"
     """How sequences are computed; all forms agree."""
+    model: ModelName = "plastic"
+    """A recurrent network as set above, or the prototypical network, for few-shot images."""
+    encoder: EncoderName = "conv4"
+    """What makes embeddings of images."""
+    filters: int = 64
+    """Filters of the encoder's first layer."""
+    rectify: bool = False
+    """Rectify the projected embedding of an image, as the published code does."""
     plasticity: Annotated[RuleSettings, tyro.conf.arg(name="")] = field(
         default_factory=RuleSettings
     )
 
-    def build(self, task: SequenceTask, seed: int) -> PlasticNetwork:
+    def build(self, task: SequenceTask, seed: int) -> Network:
         """Make the network for a task, its initial parameters drawn from a seed."""
+        generator = torch.Generator().manual_seed(seed)
+        output_size = objective_of(task).output_size(task)
+        encoder = None
+        if isinstance(task, FewShot):
+            shape = task.images.image_shape
+            images = make_encoder(self.encoder, shape, self.filters, generator=generator)
+            if self.model == "prototypical":
+                return PrototypicalNetwork(
+                    images, output_size, delayed=task.label_mode == "delayed"
+                )
+            encoder = ImageLabelEncoder(
+                images, self.hidden_size, output_size, rectify=self.rectify, generator=generator
+            )
         return PlasticNetwork(
-            input_size=task.observation_space.shape[0],
-            output_size=task.action_space.shape[0],
+            input_size=spaces.flatdim(task.observation_space),
+            output_size=output_size,
             hidden_size=self.hidden_size,
             cell=self.cell,
             rule=RULES[self.rule](**asdict(self.plasticity)),
             extra_dim=self.extra_dim,
+            encoder=encoder,
             form=self.form,
-            generator=torch.Generator().manual_seed(seed),
+            generator=generator,
         )
+
+
+@dataclass(frozen=True)
+class FewShotConfig:
+    """Few-shot images; the run takes the source's classes for training, validation and testing."""
+
+    n_way: int = 5
+    """Classes of an episode."""
+    k_shot: int = 1
+    """Labelled images of each class."""
+    n_query: int = 5
+    """Queries of an episode."""
+    query_sampling: QuerySampling = "balanced"
+    """Whether queries hold each class equally often (as in the paper), or each is independent."""
+    source: SourceName = "glyphs"
+    """Where the images come from; "glyphs" needs no data."""
+    root: str | None = None
+    """Folder or file of the data, for the other sources."""
+    label_mode: LabelMode = "with_image"
+    """Whether a label comes with its image or a step later."""
+    augment: bool = False
+    """Change training images at random: for photographs."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +129,12 @@ class TrainConfig:
     """Decoupled weight decay of AdamW."""
     max_grad_norm: float = 5.0
     """Bound on the norm of the outer gradient."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Whether the step size stays, or falls to zero over the run along a cosine."""
+    encoder_run: str | None = None
+    """Start with the image encoder of this few-shot run, and keep it as it is."""
+    fine_tune: bool = False
+    """Go on training the encoder of `encoder_run`."""
     loss_on: Literal["task", "scored", "all"] = "task"
     """Steps that the loss averages: the paper's choice for the task, the scored ones, or all."""
     eval_every: int = 100
@@ -87,6 +147,9 @@ class TrainConfig:
     """Threads of torch; its default if not given."""
     copy: Copy = field(default_factory=Copy)
     cue_reward: CueReward = field(default_factory=CueReward)
+    few_shot: Annotated[FewShotConfig, tyro.conf.arg(name="")] = field(
+        default_factory=FewShotConfig
+    )
     regression: Regression = field(default_factory=Regression)
 
     def __post_init__(self) -> None:
@@ -98,6 +161,8 @@ class TrainConfig:
         for name in ("batch_size", "eval_every", "eval_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.network.filters < 1:
+            raise ValueError(f"filters must be at least 1, got {self.network.filters}")
         for name in ("steps", "seed", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -113,7 +178,30 @@ class TrainConfig:
         for name in ENV_IDS:
             settings = getattr(self, _field_of(name))
             if name != self.task and settings != type(settings)():
-                raise ValueError(f"{settings} is set, but the task is {self.task!r}")
+                changed = _changed(settings)
+                raise ValueError(f"{changed} of {name} is set, but the task is {self.task!r}")
+        self._check_image_settings()
+
+    def _check_image_settings(self) -> None:
+        if self.task != "few-shot":
+            for name in ("model", "encoder", "filters", "rectify"):
+                value = getattr(self.network, name)
+                if value != getattr(NetworkConfig, name):
+                    raise ValueError(f"{name}={value!r} is set, but the task has no images")
+            if self.encoder_run is not None:
+                raise ValueError(f"encoder_run={self.encoder_run!r}, but the task has no images")
+        if self.fine_tune and self.encoder_run is None:
+            raise ValueError(
+                "fine_tune (--fine-tune) goes on training the encoder of another run: give that "
+                "run as encoder_run (--encoder-run)"
+            )
+        if self.frozen and self.few_shot.augment:
+            raise ValueError(
+                "with encoder_run (--encoder-run) the encoder is frozen and sees each image once, "
+                "as it is: augment (--augment) needs fine_tune (--fine-tune)"
+            )
+        if self.frozen and self.network.model == "prototypical":
+            raise ValueError("a prototypical network with a frozen encoder has nothing to train")
 
     @property
     def env_id(self) -> str:
@@ -121,21 +209,34 @@ class TrainConfig:
         return ENV_IDS[self.task]
 
     @property
-    def task_definition(self) -> SequenceTask:
-        """The chosen task with its settings."""
-        task: SequenceTask = getattr(self, _field_of(self.task))
-        return task
+    def frozen(self) -> bool:
+        """Whether an image encoder was trained before and stays as it is."""
+        return self.encoder_run is not None and not self.fine_tune
 
-    @property
-    def task_kwargs(self) -> dict[str, Any]:
-        """Keyword arguments of the chosen task, for `gym.make`."""
-        kwargs: dict[str, Any] = asdict(getattr(self, _field_of(self.task)))
-        return kwargs
+    def task_for(self, split: Split) -> SequenceTask:
+        """Return the chosen task with its settings, with the classes of a split."""
+        task: SequenceTask = getattr(self, _field_of(self.task))
+        if isinstance(task, FewShotConfig):
+            task = FewShot(**asdict(task))
+        return task.for_split(split)
+
+    def task_kwargs(self, split: Split) -> dict[str, Any]:
+        """Return the keyword arguments of that task, for `gym.make`."""
+        task: Any = self.task_for(split)
+        return asdict(task)
 
     @property
     def loss_steps(self) -> Literal["scored", "all"]:
         """Which steps the loss averages."""
-        return self.task_definition.loss_steps if self.loss_on == "task" else self.loss_on
+        if self.loss_on != "task":
+            return self.loss_on
+        return self.task_for("train").loss_steps
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the step size of a training step."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def to_json(self) -> str:
         """Write the settings as JSON; other tasks' settings are left out."""
@@ -153,6 +254,12 @@ class TrainConfig:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
         return _from_dict(TrainConfig, json.loads(text))
+
+
+def _changed(settings: Any) -> str:
+    """Return what differs from the defaults, as `name=value, …`."""
+    values, defaults = asdict(settings), asdict(type(settings)())
+    return ", ".join(f"{k}={v!r}" for k, v in values.items() if v != defaults[k])
 
 
 def _field_of(task: str) -> str:

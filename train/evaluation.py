@@ -1,6 +1,7 @@
 """Scoring a trained network: by acting in the Gymnasium environment, and on whole episodes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +9,20 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import plastic_envs  # noqa: F401 (registers the environments)
 from agents import PlasticNetwork
-from plastic_envs.tasks import Episodes, SequenceTask
-from plastic_envs.tasks.base import FloatArray
+from plastic_envs.tasks import SequenceTask
+from plastic_envs.tasks.draws import FloatArray
+from train.batches import Inputs, blocks, inputs_of
+from train.config import Network, TrainConfig
+from train.objectives import objective_of
 from train.run_folder import CheckpointName, Record, RunFolder
 from train.supervised import evaluation_seed
 
 AGREEMENT = 1e-3
-"""Largest difference of an answer, in float32, at which the two ways of scoring still agree."""
+"""Largest difference of an output, in float32, at which the two ways of scoring still agree."""
 
 _BLOCK = 256  # episodes at a time, which bounds the memory of the fast weights
 
@@ -27,14 +32,16 @@ class Played:
     """Episodes as an agent lived through them.
 
     Attributes:
-        answers: [B, T, answer_size].
-        targets: [B, T, answer_size].
+        outputs: [B, T, output_size], of the network.
+        answers: [B, T, answer_size] or [B, T], what was done.
+        targets: Of the same shape.
         scored: [B, T].
         rewards: [B, T].
     """
 
-    answers: FloatArray
-    targets: FloatArray
+    outputs: FloatArray
+    answers: NDArray[Any]
+    targets: NDArray[Any]
     scored: NDArray[np.bool_]
     rewards: NDArray[np.float64]
 
@@ -55,9 +62,11 @@ def evaluate(
         seed: Environment seed of the episodes; by default the run's own test seed.
 
     Returns:
-        `score` (by acting, mean squared error over scored steps) with `interval` (half-width at
-        95 %, over episodes), `score_supervised` (whole sequences), `max_difference` of an answer
-        between the two and whether they `agree`, scores of chance and oracle, and what was scored.
+        `score` (by acting: mean squared error over scored steps, or accuracy over all queries)
+        with `interval` (half-width at 95 %, over episodes), further measures of the task likewise
+        (`first_query`, `first_query_interval`), `score_supervised` (whole sequences),
+        `max_difference` of an output between the two and whether they `agree`, scores of chance and
+        oracle, and what was scored.
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
@@ -69,28 +78,22 @@ def evaluate(
         raise ValueError(f"seed must be at least 0, got {seed}")
     config = folder.config()
     network, step = folder.load_network(checkpoint)
-    task = config.task_definition
+    task = config.task_for("test")
     seed = evaluation_seed(config) if seed is None else seed
-    played = act(network, config.env_id, config.task_kwargs, num_episodes, seed)
+    played = act(network, config.env_id, config.task_kwargs("test"), num_episodes, seed)
     episodes = task.sample_episodes(num_episodes, seed)
-    answers = answer(network, episodes)
-    per_episode = np.array(
-        [-r[s].mean() for r, s in zip(played.rewards, played.scored, strict=True)]
-    )
-    difference = float(np.abs(answers - played.answers).max())
+    outputs = answer(network, inputs_of(episodes.observations))
+    difference = float(np.abs(outputs.numpy() - played.outputs).max())
     return {
         "run": str(folder.path),
         "task": config.task,
-        "rule": config.network.rule,
-        "cell": config.network.cell,
-        "hidden_size": config.network.hidden_size,
+        **network_names(config),
         "checkpoint": checkpoint,
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
-        "score": float(per_episode.mean()),
-        "interval": float(1.96 * per_episode.std(ddof=1) / math.sqrt(num_episodes)),
-        "score_supervised": task.score(answers, episodes),
+        **summary(task.measures(played.rewards, played.scored)),
+        "score_supervised": task.score(objective_of(task).answers(outputs), episodes),
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
@@ -99,8 +102,26 @@ def evaluate(
     }
 
 
+def network_names(config: TrainConfig) -> Record:
+    """Return what a run trains, in the fewest words."""
+    network = config.network
+    if network.model == "prototypical":
+        return {"rule": network.model, "cell": network.encoder, "hidden_size": network.filters}
+    return {"rule": network.rule, "cell": network.cell, "hidden_size": network.hidden_size}
+
+
+def summary(measures: Mapping[str, NDArray[np.float64]]) -> Record:
+    """Return the mean of each measure over episodes, with its half-width at 95 %."""
+    record: Record = {}
+    for name, values in measures.items():
+        record[name] = float(values.mean())
+        interval = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
+        record["interval" if name == "score" else f"{name}_interval"] = float(interval)
+    return record
+
+
 def act(
-    network: PlasticNetwork, env_id: str, task_kwargs: dict[str, Any], num_episodes: int, seed: int
+    network: Network, env_id: str, task_kwargs: dict[str, Any], num_episodes: int, seed: int
 ) -> Played:
     """Play episodes in the vector environment, one `network.step` per time step.
 
@@ -114,36 +135,37 @@ def act(
     num_envs = min(num_episodes, _BLOCK)
     envs = gym.make_vec(env_id, num_envs=num_envs, **task_kwargs)
     task: SequenceTask = envs.unwrapped.task  # type: ignore[attr-defined]
+    objective = objective_of(task)
     rounds = []
     for start in range(0, num_episodes, num_envs):
         observation, _ = envs.reset(seed=seed if start == 0 else None)
-        state = network.initial_state(num_envs)
+        state: Any = network.initial_state(num_envs)
         columns: list[tuple[Any, ...]] = []
         for _ in range(task.num_steps):
             with torch.inference_mode():
-                action, state = network.step(torch.from_numpy(observation), state)
-            observation, reward, _, _, info = envs.step(action.numpy())
-            columns.append((action.numpy(), info["target"], info["scored"], reward))
+                output, state = network.step(inputs_of(observation), state)
+            action = objective.answers(output)
+            observation, reward, _, _, info = envs.step(action)
+            columns.append((output.numpy(), action, info["target"], info["scored"], reward))
         rounds.append([np.stack(column, axis=1) for column in zip(*columns, strict=True)])
     envs.close()
     return Played(*(np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True)))
 
 
-def answer(network: PlasticNetwork, episodes: Episodes) -> FloatArray:
-    """Answer whole episodes, sequence by sequence; [B, T, answer_size]."""
-    blocks = torch.split(torch.from_numpy(episodes.observations), _BLOCK)
+def answer(network: Network, inputs: Inputs) -> Tensor:
+    """Run over whole episodes, sequence by sequence; outputs [B, T, output_size]."""
     with torch.no_grad():
-        answers: FloatArray = torch.cat([network(block)[0] for block in blocks]).numpy()
-    return answers
+        outputs = [network(block)[0] for block in blocks(inputs, _BLOCK)]
+    return torch.cat(outputs)
 
 
 def probe_eta(folder: RunFolder, num_episodes: int = 256) -> NDArray[np.float64] | None:
     """Return the mean plasticity rate [T] over test episodes, or None without plasticity."""
     config = folder.config()
     network, _ = folder.load_network("best")
-    if not network.rule.plastic:
+    if not (isinstance(network, PlasticNetwork) and network.rule.plastic):
         return None
-    episodes = config.task_definition.sample_episodes(num_episodes, evaluation_seed(config))
+    episodes = config.task_for("test").sample_episodes(num_episodes, evaluation_seed(config))
     with torch.no_grad():
-        _, _, probes = network.probe(torch.from_numpy(episodes.observations))
+        _, _, probes = network.probe(inputs_of(episodes.observations))
     return probes.eta.double().mean(dim=0).numpy()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from train.config import TrainConfig
-from train.evaluation import probe_eta
+from train.evaluation import network_names, probe_eta
 from train.plotting import Curve, comparison_figure, group, save
 from train.run_folder import RunFolder
 from train.supervised import evaluation_seed
@@ -31,30 +31,35 @@ def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
     if not folders:
         raise ValueError("name at least one run folder")
     configs = [folder.config() for folder in folders]
-    task = configs[0].task_definition
-    for folder, config in zip(folders, configs, strict=True):
-        if config.task_definition != task:
+    tasks = [config.task_for("validation") for config in configs]
+    task = tasks[0]
+    for folder, other in zip(folders, tasks, strict=True):
+        if other != task:
             raise ValueError(
                 f"one figure shows one task: {folders[0].path} is of {task}, "
-                f"{folder.path} of {config.task_definition}"
+                f"{folder.path} of {other}"
             )
     labels = _labels(configs)
     curves = [_curve(*each) for each in zip(folders, labels, strict=True)]
     optimum, label = task.optimal_score, "optimum"
     if optimum is None:
         episodes = task.sample_episodes(1_000, evaluation_seed(configs[0]))
-        optimum, label = task.score(task.oracle(episodes.observations), episodes), "oracle"
+        optimum = task.score(task.oracle(episodes.observations), episodes)
+        label = task.oracle_name
     save(comparison_figure(task, group(curves), optimum, label), output)
     return output
 
 
 def _labels(configs: Sequence[TrainConfig]) -> list[str]:
     """Name runs by rule, cell, size and whatever else differs between them, but for the seed."""
-    named, ignored = ("rule", "cell", "hidden_size"), ("seed", "threads", "form")
+    named = ("rule", "cell", "hidden_size")
+    ignored = ("seed", "threads", "form", "encoder_run", "fine_tune", "model")
     flat = []
     for config in configs:
-        network = asdict(config.network)
-        flat.append(asdict(config) | network | network["plasticity"])
+        network = asdict(config.network) | network_names(config)
+        settings = asdict(config) | network | network["plasticity"] | asdict(config.few_shot)
+        started = "trained" if config.encoder_run is None else "fine-tuned"
+        flat.append(settings | {"encoder_training": "frozen" if config.frozen else started})
     others = [
         name
         for name, value in flat[0].items()

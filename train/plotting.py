@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from plastic_envs.rendering import EpisodeView
 from plastic_envs.tasks import Episodes, SequenceTask
-from plastic_envs.tasks.base import FloatArray
+from plastic_envs.tasks.base import at
+from plastic_envs.tasks.draws import FloatArray
 
 _CHANCE, _OPTIMUM = "0.55", "0.2"
 
@@ -62,27 +64,38 @@ def comparison_figure(
         axes[1].set_ylim(bottom=0)
         axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[1].set_title("plasticity over an episode", fontsize=10, loc="left")
-        axes[1].legend(frameon=False, fontsize=8)
+    lines, labels = axes[0].get_legend_handles_labels()
+    columns = 2 if plastic and len(labels) > 1 else 1
+    figure.legend(
+        lines, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    )
     return figure
 
 
 def episode_figure(
-    task: SequenceTask, episodes: Episodes, answers: FloatArray, eta: FloatArray | None
+    task: SequenceTask, episodes: Episodes, answers: NDArray[Any], eta: FloatArray | None
 ) -> Figure:
-    """Draw targets and answers of the first episode, and η_t of all [B, T] below."""
-    figure = new_figure(6.4, 4.2 if eta is not None else 2.4)
-    rows = figure.subplots(1 if eta is None else 2, 1, squeeze=False, sharex=True)[:, 0]
-    steps = np.arange(task.num_steps)
-    for step in np.flatnonzero(episodes.scored[0]):
-        rows[0].axvspan(step - 0.5, step + 0.5, color="#fff3c4", lw=0)
-    rows[0].plot(steps, episodes.targets[0, :, 0], "_", color="#1b7837", ms=10, mew=2.5)
-    rows[0].plot(steps, answers[0, :, 0], "o", color="#c51b7d", ms=4)
-    rows[0].set_title("one episode: target (green) and answer, scored steps shaded", fontsize=9)
+    """Draw the first episode with its answer, and η_t of all [B, T] below."""
+    figure = new_figure(6.4, 5.6 if eta is not None else 4.2)
+    heights = [3] if eta is None else [3, 1]
+    rows = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    steps = task.num_steps
+    view = EpisodeView(
+        task,
+        at(episodes.observations, 0),
+        episodes.targets[0],
+        episodes.scored[0],
+        answers[0],
+        seen=steps,
+        answered=steps,
+    )
+    rows[0].imshow(task.picture(view), interpolation="none")
+    rows[0].axis("off")
     if eta is not None:
-        _line_and_band(rows[1], steps, np.asarray(eta, np.float64), "η", {"η": "C0"})
+        _line_and_band(rows[1], np.arange(steps), np.asarray(eta, np.float64), "η", {"η": "C0"})
         rows[1].set_title("plasticity rate η: mean and range over episodes", fontsize=9)
         rows[1].set_ylim(bottom=0)
-    rows[-1].set_xlabel("step of the episode")
+        rows[1].set_xlabel("step of the episode")
     return figure
 
 
@@ -124,11 +137,13 @@ def _draw_scores(
     axes.annotate("chance", (1, chance), (-2, 2), color=_CHANCE, fontsize=8, **_AT_THE_EDGE)
     axes.axhline(optimum, color=_OPTIMUM, ls=":", lw=1)
     axes.annotate(optimum_label, (1, optimum), (-2, 2), color=_OPTIMUM, fontsize=8, **_AT_THE_EDGE)
-    highest = max([chance, *(curve.scores[:, 1:].max(initial=0) for curve in curves)])
-    axes.set(xlabel="training step", ylabel="mean squared error, scored steps")
-    axes.set_ylim(0, 1.15 * min(highest, 2 * chance))
+    axes.set(xlabel="training step", ylabel=task.score_name)
+    if task.higher_is_better:
+        axes.set_ylim(0, 1)
+    else:
+        highest = max([chance, *(curve.scores[:, 1:].max(initial=0) for curve in curves)])
+        axes.set_ylim(0, 1.15 * min(highest, 2 * chance))
     axes.set_title(f"{type(task).__name__}: validation score", fontsize=10, loc="left")
-    axes.legend(loc="best", framealpha=0.9, edgecolor="none", fontsize=8)
 
 
 def _line_and_band(

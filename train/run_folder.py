@@ -5,7 +5,7 @@ versions.json    what it ran on
 metrics.jsonl    a line per validation; the same for the same settings on the same machine
 timing.jsonl     seconds at each validation; not reproducible, hence apart
 last.pt          checkpoint of the last validation
-best.pt          checkpoint of the validation with the lowest score
+best.pt          checkpoint of the validation with the best score
 events.out.…     the same numbers and figures for TensorBoard
 """
 
@@ -21,8 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from agents import PlasticNetwork
-from train.config import TrainConfig
+from train.config import Network, TrainConfig
 
 CheckpointName = Literal["best", "last"]
 Record = dict[str, Any]
@@ -110,7 +109,7 @@ class RunFolder:
             raise ValueError(f"{path} is not a checkpoint of this program ({_FORMAT})")
         return content
 
-    def load_network(self, name: CheckpointName = "best") -> tuple[PlasticNetwork, int]:
+    def load_network(self, name: CheckpointName = "best") -> tuple[Network, int]:
         """Build the trained network.
 
         Returns:
@@ -122,7 +121,7 @@ class RunFolder:
         """
         config = self.config()
         content = self.load_checkpoint(name)
-        network = config.network.build(config.task_definition, config.seed)
+        network = config.network.build(config.task_for("test"), config.seed)
         load_parameters(network, content, self.checkpoint_path(name))
         return network.eval(), int(content["step"])
 
@@ -142,7 +141,7 @@ class RunFolder:
             write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
-def load_parameters(network: PlasticNetwork, content: Mapping[str, Any], path: Path) -> None:
+def load_parameters(network: Network, content: Mapping[str, Any], path: Path) -> None:
     """Copy the parameters of a checkpoint into a network.
 
     Raises:

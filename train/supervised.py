@@ -1,7 +1,8 @@
 """Supervised meta-training: a network learns, over many episodes, to learn within one.
 
-Each step draws a batch of fresh episodes, runs the network over them, and descends the squared
-error of its answers with AdamW. Settings: `train.config.TrainConfig`; results: `train.run_folder`.
+Each step draws a batch of fresh episodes, runs the network over them, and descends the loss of its
+answers (squared error or cross-entropy) with AdamW. Settings: `train.config.TrainConfig`; results:
+`train.run_folder`.
 """
 
 import logging
@@ -11,19 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents import PlasticNetwork, Probes
-from plastic_envs.tasks import Episodes
-from train.config import TrainConfig
+from agents import ImageLabelEncoder, PlasticNetwork, Probes
+from plastic_envs.tasks import FewShot, SequenceTask
+from train.batches import Batch, Sampler, blocks, embedded, whole
+from train.config import Network, TrainConfig
+from train.networks import image_encoder_of, load_image_encoder
+from train.objectives import masked_mean, objective_of
 from train.plotting import episode_figure
 from train.run_folder import Record, RunFolder, load_parameters
 
 logger = logging.getLogger(__name__)
 
-_TRAIN, _VALIDATE, _TEST = 0, 1, 2  # branches of the run's seed
+_TRAIN, _VALIDATE, _TEST, _NOISE = 0, 1, 2, 3  # branches of the run's seed
 _FIGURES = 10  # figures for TensorBoard over a run
 
 
@@ -52,12 +57,17 @@ def train(
         FileExistsError: If a new run is to start in a folder that holds one.
         NonFiniteLossError: If the loss becomes infinite or not a number. The checkpoints stay.
     """
-    network = config.network.build(config.task_definition, config.seed)
-    able = network.supported_forms()
-    if network.form not in ("auto", *able):
-        raise ValueError(f"form {network.form!r} cannot compute this network: {able} can")
+    network = config.network.build(config.task_for("train"), config.seed)
+    if isinstance(network, PlasticNetwork):
+        able = network.supported_forms()
+        if network.form not in ("auto", *able):
+            raise ValueError(f"form {network.form!r} cannot compute this network: {able} can")
+    if config.encoder_run is not None and not folder.checkpoint_path("last").exists():
+        load_image_encoder(network, RunFolder(Path(config.encoder_run)))
     if not resume:
         folder.create(config)
+    if config.frozen:
+        image_encoder_of(network).freeze()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return _Training(config, network, folder).run(progress)
@@ -69,37 +79,32 @@ def evaluation_seed(config: TrainConfig) -> int:
     return int(sequence.generate_state(1)[0])
 
 
-def loss_mask(config: TrainConfig, episodes: Episodes) -> Tensor:
+def loss_mask(config: TrainConfig, batch: Batch) -> Tensor:
     """Return the steps [B, T] that the loss of a run averages, as bool."""
-    scored = torch.from_numpy(episodes.scored)
-    return torch.ones_like(scored) if config.loss_steps == "all" else scored
-
-
-def masked_mse(answers: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean squared error of answers [B, T, A] over the steps in mask [B, T]."""
-    errors = (answers - targets).square().mean(dim=-1)
-    return (errors * mask).sum() / mask.sum()
+    return torch.ones_like(batch.scored) if config.loss_steps == "all" else batch.scored
 
 
 class _Training:
     """The state of a run between two steps."""
 
-    def __init__(self, config: TrainConfig, network: PlasticNetwork, folder: RunFolder) -> None:
+    def __init__(self, config: TrainConfig, network: Network, folder: RunFolder) -> None:
         self.config, self.network, self.folder = config, network, folder
-        self.task = config.task_definition
+        self.task = config.task_for("validation")
+        self.objective = objective_of(self.task)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
+            [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             amsgrad=True,
         )
-        self.validation = self._sample(config.eval_episodes, _VALIDATE)
         self.step, self.seconds = 0, 0.0
         self.best: Record | None = None
         self.recent: list[tuple[float, float]] = []  # loss and gradient norm since validation
         if folder.checkpoint_path("last").exists():
             self._restore()
         folder.drop_after(self.step if self.best else -1)
+        self.sample_training = self._sampler(config.task_for("train"))
+        self.validation = self._sampler(self.task)(config.eval_episodes, self._seed(_VALIDATE))
 
     def run(self, progress: bool) -> Record:
         config, started = self.config, time.perf_counter()
@@ -126,77 +131,84 @@ class _Training:
 
     def _train_step(self) -> tuple[float, float]:
         config = self.config
-        episodes = self._sample(config.batch_size, _TRAIN, self.step)
-        answers, _ = self.network(torch.from_numpy(episodes.observations))
-        targets = torch.from_numpy(episodes.targets)
-        loss = masked_mse(answers, targets, loss_mask(config, episodes))
+        batch = self.sample_training(config.batch_size, self._seed(_TRAIN, self.step))
+        self.network.train()
+        with torch.random.fork_rng(devices=[]):  # dropout has no generator of its own
+            torch.manual_seed(int(self._seed(_NOISE, self.step).generate_state(1)[0]))
+            outputs, _ = self.network(batch.inputs)
+        losses = self.objective.losses(outputs, batch.targets)
+        loss = masked_mean(losses, loss_mask(config, batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
         if not (loss.isfinite() and norm.isfinite()):
             raise self._not_finite(f"the training loss is {loss:.3g}, its gradient {norm:.3g}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(self.step)
         self.optimizer.step()
         return loss.item(), norm.item()
 
     def _validate(self, writer: SummaryWriter) -> Record:
         """Score the network on the validation episodes; log it and leave a checkpoint."""
-        answers, probes = self._probe_validation()
-        episodes = self.validation
-        loss = masked_mse(
-            answers, torch.from_numpy(episodes.targets), loss_mask(self.config, episodes)
-        )
+        outputs, probes = self._probe_validation()
+        _, targets, scored = self.validation
+        losses = self.objective.losses(outputs, targets)
+        loss = masked_mean(losses, loss_mask(self.config, self.validation))
         if not loss.isfinite():
             raise self._not_finite(f"the validation loss is {loss:.3g}")
-        score = self.task.score(answers.numpy(), episodes)
+        answers = self.objective.answers(outputs)
+        rewards = self.task.rewards(answers, targets.numpy())
+        measures = self.task.measures(rewards, scored.numpy())
         train_loss, norm = np.mean(self.recent, axis=0) if self.recent else (None, None)
-        record = {
+        record: Record = {
             "step": self.step,
             "train_loss": None if train_loss is None else float(train_loss),
             "grad_norm": None if norm is None else float(norm),
             "val_loss": float(loss),
-            "val_score": score,
-            "eta": float(probes.eta.mean()),
-            "decay": float(probes.decay.mean()),
-            "write_norm": float(probes.write_norm.mean()),
-            "inner_loss": float(probes.inner_loss.mean()),
+            **{f"val_{name}": float(values.mean()) for name, values in measures.items()},
         }
+        if probes is not None:
+            for name in ("eta", "decay", "write_norm", "inner_loss"):
+                record[name] = float(getattr(probes, name).mean())
         self.recent = []
         self.folder.append(self.folder.metrics_path, record)
         self.folder.append(
             self.folder.timing_path, {"step": self.step, "seconds": round(self.seconds, 3)}
         )
         self._log(writer, record, answers, probes)
-        if self.best is None or score < self.best["val_score"]:
-            self.best = {"step": self.step, "val_score": score}
+        if self.best is None or self._is_better(record["val_score"], self.best["val_score"]):
+            self.best = {"step": self.step, "val_score": record["val_score"]}
             self.folder.save_checkpoint("best", self._checkpoint())
         self.folder.save_checkpoint("last", self._checkpoint())
         return record
 
-    def _probe_validation(self) -> tuple[Tensor, Probes]:
-        """Run the network over the validation episodes, in blocks that bound the memory."""
-        blocks = torch.split(torch.from_numpy(self.validation.observations), 256)
-        with torch.no_grad():
-            results = [self.network.probe(block) for block in blocks]
-        answers = torch.cat([answer for answer, _, _ in results])
-        return answers, Probes(*(torch.cat(v) for v in zip(*(r[2] for r in results), strict=True)))
+    def _is_better(self, score: float, other: float) -> bool:
+        return score > other if self.task.higher_is_better else score < other
 
-    def _log(self, writer: SummaryWriter, record: Record, answers: Tensor, probes: Probes) -> None:
-        groups = {
-            "train_loss": "train",
-            "grad_norm": "train",
-            "val_loss": "val",
-            "val_score": "val",
-        }
+    def _probe_validation(self) -> tuple[Tensor, Probes | None]:
+        """Run the network over the validation episodes, in blocks that bound the memory."""
+        network = self.network.eval()
+        parts = blocks(self.validation.inputs, 256)
+        with torch.no_grad():
+            if not isinstance(network, PlasticNetwork):
+                return torch.cat([network(part)[0] for part in parts]), None
+            results = [network.probe(part) for part in parts]
+        outputs = torch.cat([output for output, _, _ in results])
+        return outputs, Probes(*(torch.cat(v) for v in zip(*(r[2] for r in results), strict=True)))
+
+    def _log(
+        self, writer: SummaryWriter, record: Record, answers: NDArray[Any], probes: Probes | None
+    ) -> None:
         for name, value in record.items():
             if name != "step" and value is not None:
-                tag = name.removeprefix("train_").removeprefix("val_")
-                writer.add_scalar(f"{groups.get(name, 'plasticity')}/{tag}", value, self.step)
+                writer.add_scalar(_tag(name), value, self.step)
         validations = -(-self.config.steps // self.config.eval_every)
         every = self.config.eval_every * max(1, validations // _FIGURES)
         if self.step % every == 0 or self.step == self.config.steps:
-            eta = probes.eta.numpy() if self.network.rule.plastic else None
-            figure = episode_figure(self.task, self.validation, answers.numpy(), eta)
-            writer.add_figure("episode", figure, self.step)
+            first = self.task.sample_episodes(1, self._seed(_VALIDATE))
+            plastic = isinstance(self.network, PlasticNetwork) and self.network.rule.plastic
+            eta = probes.eta.numpy() if plastic and probes is not None else None
+            writer.add_figure("episode", episode_figure(self.task, first, answers, eta), self.step)
         writer.flush()
 
     def _checkpoint(self) -> dict[str, Any]:
@@ -215,9 +227,19 @@ class _Training:
         self.step, self.best = content["step"], content["best"]
         self.seconds = content["seconds"]
 
-    def _sample(self, num_episodes: int, *branch: int) -> Episodes:
-        seed = np.random.SeedSequence(self.config.seed, spawn_key=branch)
-        return self.task.sample_episodes(num_episodes, seed)
+    def _sampler(self, task: SequenceTask) -> Sampler:
+        """Return how episodes are drawn; a frozen encoder sees every image once, now."""
+        if not (isinstance(task, FewShot) and self.config.frozen):
+            return whole(task)
+        encoder = image_encoder_of(self.network)
+        logger.info("computing the embeddings of %d images", len(task.images.images))
+        embeddings = encoder.embed(task.images.images)
+        if task.split == "train" and isinstance(encoder, ImageLabelEncoder):
+            encoder.standardise(embeddings)
+        return embedded(task, embeddings)
+
+    def _seed(self, *branch: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence(self.config.seed, spawn_key=branch)
 
     def _not_finite(self, what: str) -> NonFiniteLossError:
         kept = self.folder.checkpoint_path("last")
@@ -227,8 +249,23 @@ class _Training:
         )
 
 
+def _tag(name: str) -> str:
+    """Return where TensorBoard shows a metric."""
+    if name.startswith("val_"):
+        return f"val/{name.removeprefix('val_')}"
+    if name in ("train_loss", "grad_norm"):
+        return f"train/{name.removeprefix('train_')}"
+    return f"plasticity/{name}"
+
+
 def default_folder(config: TrainConfig) -> Path:
-    """Return where a run is kept if nobody says: `runs/TASK-RULE-CELL-HIDDEN-seedN`."""
+    """Return where a run is kept if nobody says: `runs/TASK-RULE-CELL-HIDDEN-seedN`.
+
+    A prototypical network's is `runs/TASK-prototypical-ENCODER-FILTERS-seedN`.
+    """
     network = config.network
-    name = f"{config.task}-{network.rule}-{network.cell}-{network.hidden_size}-seed{config.seed}"
-    return Path("runs") / name
+    if network.model == "prototypical":
+        name = f"prototypical-{network.encoder}-{network.filters}"
+    else:
+        name = f"{network.rule}-{network.cell}-{network.hidden_size}"
+    return Path("runs") / f"{config.task}-{name}-seed{config.seed}"

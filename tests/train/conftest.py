@@ -2,13 +2,16 @@
 
 import shutil
 import sys
+from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 
 import train.supervised
+from plastic_envs.images.arrays import split_classes
 from plastic_envs.tasks import Copy, CueReward, Regression
-from train.config import NetworkConfig, TrainConfig
+from train.config import FewShotConfig, NetworkConfig, TrainConfig
 from train.plotting import new_figure
 from train.run_folder import RunFolder
 
@@ -17,6 +20,8 @@ TASKS = {
     "cue-reward": {"cue_reward": CueReward(num_cues=2, cue_size=3, episode_length=6)},
     "regression": {"regression": Regression(kind="mlp", num_support=3, num_query=2)},
 }
+
+NUM_CLASSES = 16  # 10 of them for training, 3 for validation, 3 for testing
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +42,44 @@ def small_figures():
 
 
 @pytest.fixture(scope="session")
-def make_config():
-    """Return a function that makes the settings of a run that takes a fraction of a second."""
+def image_file(tmp_path_factory):
+    """Images of 16 classes, six of each; the first pixel of an image says its class."""
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(0, 160, (NUM_CLASSES, 1, 16, 16))
+    images = (patterns + rng.integers(0, 96, (NUM_CLASSES, 6, 16, 16))).astype(np.uint8)
+    images[..., 0, 0] = np.arange(NUM_CLASSES)[:, None]
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    np.savez(path, images=images.reshape(-1, 16, 16), labels=np.repeat(np.arange(NUM_CLASSES), 6))
+    return path
 
-    def make(task="cue-reward", *, rule="gradient", cell="rnn", hidden_size=8, **settings):
+
+@pytest.fixture(scope="session")
+def classes_of():
+    """The classes of each split of `image_file`."""
+    splits = split_classes(map(str, range(NUM_CLASSES)))
+    return {split: {int(name) for name in names} for split, names in splits.items()}
+
+
+@pytest.fixture(scope="session")
+def make_config(image_file):
+    """Return a function that makes the settings of a run that takes a fraction of a second.
+
+    Settings of the network and of few-shot images are given by their names, as on the command line.
+    """
+    images = {"n_way": 3, "n_query": 3, "source": "arrays", "root": str(image_file)}
+
+    def make(task="cue-reward", **settings):
+        network, few_shot = (
+            {f.name: settings.pop(f.name) for f in fields(kind) if f.name in settings}
+            for kind in (NetworkConfig, FewShotConfig)
+        )
         small = {"steps": 6, "batch_size": 4, "eval_every": 2, "eval_episodes": 8, "threads": 1}
-        network = NetworkConfig(rule=rule, cell=cell, hidden_size=hidden_size)
-        return TrainConfig(task=task, network=network, **{**small, **TASKS[task], **settings})
+        if task == "few-shot":
+            small["network"] = NetworkConfig(**{"hidden_size": 12, "filters": 4, **network})
+            small["few_shot"] = FewShotConfig(**{**images, **few_shot})
+        else:
+            small |= {"network": NetworkConfig(**{"hidden_size": 8, **network}), **TASKS[task]}
+        return TrainConfig(task=task, **{**small, **settings})
 
     return make
 
@@ -68,6 +104,15 @@ def make_run(make_config, tmp_path_factory):
 def run(make_run):
     """A finished run."""
     return make_run()
+
+
+@pytest.fixture(scope="session")
+def encoder_run(make_config, tmp_path_factory):
+    """A prototypical network's run whose encoder others take over; not best at its last step."""
+    config = make_config("few-shot", model="prototypical", learning_rate=0.1, seed=2)
+    folder = RunFolder(tmp_path_factory.mktemp("encoder") / "run")
+    train.supervised.train(config, folder, progress=False)
+    return folder
 
 
 @pytest.fixture(scope="session")

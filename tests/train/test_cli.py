@@ -8,6 +8,7 @@ from train.run_folder import RunFolder
 
 SMALL = ["--hidden-size", 8, "--batch-size", 4, "--eval-episodes", 8, "--threads", 1]
 SMALL += ["--steps", 4, "--eval-every", 2]
+FEW_SHOT = ["train", "--task", "few-shot", "--filters", 2, "--out", "run", "--source"]
 
 
 def run_process(*arguments):
@@ -24,6 +25,8 @@ def run_process(*arguments):
     ("subcommand", "options"),
     [
         ("train", ["--task", "--rule", "--cell", "--steps", "--out", "--resume", "--json"]),
+        ("train", ["--model", "--encoder", "--filters", "--n-way", "--source", "--root"]),
+        ("train", ["--schedule", "--encoder-run", "--fine-tune", "--augment"]),
         ("evaluate", ["--checkpoint", "--episodes", "--seed", "--json"]),
         ("plot", ["--output", "--json"]),
         ("demo", ["--out", "--steps", "--processes", "--json"]),
@@ -73,6 +76,44 @@ def test_results_are_printed_for_people(command, tmp_path):
     assert (code, out) == (0, f"{tmp_path / 'c.svg'}\n")
 
 
+def test_few_shot_runs_from_training_to_a_figure(command, tmp_path, image_file):
+    task = ["--task", "few-shot", "--source", "arrays", "--root", image_file]
+    options = [*SMALL, *task, "--n-way", 3, "--n-query", 3, "--filters", 4]
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert command("train", *options, "--model", "prototypical", "--out", first)[0] == 0
+    code, out = command("train", *options, "--encoder-run", first, "--out", second, "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": str(second), **RunFolder(second).metrics()[-1]}
+    tuned = ("--encoder-run", first, "--fine-tune", "--schedule", "cosine", "--out", third)
+    code, out = command("train", *options, *tuned)
+    assert code == 0
+    assert f"{third}: validation score" in out
+    assert "(chance 0.3333)" in out
+    for path in (first, second, third):
+        code, out = command("evaluate", path, "--episodes", 4, "--json")
+        result = json.loads(out)
+        assert code == 0
+        assert result["task"] == "few-shot"
+        assert result["agree"] is True
+        assert {"first_query", "first_query_interval", "oracle"} <= result.keys()
+    code, _ = command("evaluate", second, "--episodes", 4)
+    assert code == 0
+    figure = tmp_path / "curves.png"
+    assert command("plot", first, second, third, "--output", figure)[0] == 0
+    assert figure.stat().st_size > 0
+
+
+def test_a_prototypical_run_without_a_folder_is_named_by_its_encoder(
+    command, tmp_path, monkeypatch, image_file
+):
+    monkeypatch.chdir(tmp_path)
+    task = ["--task", "few-shot", "--source", "arrays", "--root", image_file, "--n-way", 3]
+    options = [*SMALL, *task, "--n-query", 3, "--model", "prototypical", "--filters", 3]
+    assert command("train", *options)[0] == 0
+    path = tmp_path / "runs/few-shot-prototypical-conv4-3-seed0"
+    assert RunFolder(path).config().network.filters == 3
+
+
 def test_settings_of_task_network_and_rule_reach_the_run(command, tmp_path):
     task = ["--task", "copy", "--copy.length", 2, "--copy.delay", 1]
     network = ["--rule", "hebbian", "--cell", "lstm", "--base-eta", 0.3, "--alpha", "ones"]
@@ -111,6 +152,16 @@ def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
     assert "Traceback" not in process.stderr
 
 
+def test_missing_images_are_told_on_stderr_without_a_traceback(tmp_path):
+    options = ("--source", "omniglot", "--root", tmp_path, "--out", tmp_path / "run")
+    process = run_process("train", "--task", "few-shot", *options)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert str(tmp_path) in process.stderr
+    assert "images_background" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -123,6 +174,20 @@ def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
         ),
         (["train", "--steps", -1], "steps must be at least 0"),
         (["train", "--copy.length", 3], "the task is 'cue-reward'"),
+        (["train", "--n-way", 3], "the task is 'cue-reward'"),
+        (["train", "--filters", 3], "filters=3 is set, but the task has no images"),
+        ([*FEW_SHOT, "omniglot"], "where are the images?"),
+        ([*FEW_SHOT, "omniglot", "--root", "absent"], "absent; root must be the folder with"),
+        ([*FEW_SHOT, "omniglot", "--root", "."], "images_background"),
+        ([*FEW_SHOT, "folders", "--root", "."], "has no class folders with images"),
+        ([*FEW_SHOT, "arrays", "--root", "."], "is not a file"),
+        ([*FEW_SHOT, "cifar-fs", "--root", "."], "cifar-100"),
+        ([*FEW_SHOT, "mini-imagenet", "--root", "."], "mini-imagenet"),
+        ([*FEW_SHOT, "glyphs", "--root", "."], "leave out root='.'"),
+        ([*FEW_SHOT, "glyphs", "--encoder-run", "absent"], "absent is no run folder"),
+        ([*FEW_SHOT, "glyphs", "--hidden-size", 5], "hidden_size must be more than the 5"),
+        ([*FEW_SHOT, "glyphs", "--n-way", 1], "n_way must be"),
+        ([*FEW_SHOT, "glyphs", "--n-way", 9999], "n_way=9999, but there are"),
     ],
 )
 def test_an_error_is_told_in_one_line(
@@ -134,6 +199,7 @@ def test_an_error_is_told_in_one_line(
     assert (code, out) == (1, "")
     assert message in told
     assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_form_that_cannot_compute_the_network_leaves_no_folder(command, caplog, tmp_path):

@@ -9,24 +9,30 @@ from agents import PlasticNetwork
 from train import evaluation
 from train.evaluation import act, evaluate
 
-TASKS = ["copy", "cue-reward", "regression"]
+TASKS = ["copy", "cue-reward", "few-shot", "regression"]
 
 
 def play_alone(folder, result):
     """Score [B] of the episodes, one after the other in the single environment."""
     config, (network, _) = folder.config(), folder.load_network(result["checkpoint"])
-    env = gym.make(config.env_id, **config.task_kwargs)
+    env = gym.make(config.env_id, **config.task_kwargs("test"))
+    choice = isinstance(env.action_space, gym.spaces.Discrete)
     scores = []
     for episode in range(result["episodes"]):
         observation, _ = env.reset(seed=result["seed"] if episode == 0 else None)
-        state, errors, terminated = None, [], False
+        state, rewards, terminated = None, [], False
         while not terminated:
+            if choice:
+                x = {name: torch.from_numpy(part)[None] for name, part in observation.items()}
+            else:
+                x = torch.from_numpy(observation)[None]
             with torch.no_grad():
-                action, state = network.step(torch.from_numpy(observation)[None], state)
-            observation, reward, terminated, _, info = env.step(action[0].numpy())
+                output, state = network.step(x, state)
+            action = int(output[0].argmax()) if choice else output[0].numpy()
+            observation, reward, terminated, _, info = env.step(action)
             if info["scored"]:
-                errors.append(-reward)
-        scores.append(np.mean(errors))
+                rewards.append(reward)
+        scores.append(np.mean(rewards) if choice else -np.mean(rewards))
     return np.array(scores)
 
 
@@ -57,8 +63,8 @@ def test_rounds_of_any_size_play_the_same_episodes(run, monkeypatch, block):
 
 def test_what_was_played_are_the_episodes_of_the_seed(run):
     config, (network, _) = run.config(), run.load_network()
-    played = act(network, config.env_id, config.task_kwargs, 7, seed=4)
-    episodes = config.task_definition.sample_episodes(7, 4)
+    played = act(network, config.env_id, config.task_kwargs("test"), 7, seed=4)
+    episodes = config.task_for("test").sample_episodes(7, 4)
     np.testing.assert_array_equal(played.targets, episodes.targets)
     np.testing.assert_array_equal(played.scored, episodes.scored)
 
@@ -68,8 +74,8 @@ def test_a_result_says_what_was_scored(run):
     config = run.config()
     expected = {"run": str(run.path), "task": "cue-reward", "rule": "gradient", "cell": "rnn"}
     expected |= {"hidden_size": 8, "checkpoint": "best", "episodes": 4, "seed": 11}
-    expected["chance"] = config.task_definition.chance_score
-    expected["optimum"] = config.task_definition.optimal_score
+    expected["chance"] = config.task_for("test").chance_score
+    expected["optimum"] = config.task_for("test").optimal_score
     assert result.items() >= expected.items()
     assert json.loads(json.dumps(result)) == result
     assert result["oracle"] < result["chance"]

@@ -25,5 +25,5 @@ def test_plastic_networks_remember_what_an_ordinary_one_of_equal_size_does_not(t
         result = evaluate(folder)
         assert result["agree"]
         scores[rule] = result["score"]
-    assert max(scores["gradient"], scores["hebbian"]) < 0.66 * config.task_definition.chance_score
+    assert max(scores["gradient"], scores["hebbian"]) < 0.66 * config.task_for("test").chance_score
     assert scores["none"] > max(scores["gradient"], scores["hebbian"]) + 0.03

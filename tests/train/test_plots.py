@@ -28,7 +28,7 @@ def drawn(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("task", ["copy", "cue-reward", "regression"])
+@pytest.mark.parametrize("task", ["copy", "cue-reward", "few-shot", "regression"])
 def test_a_figure_is_drawn_for_every_task(make_run, tmp_path, task):
     path = tmp_path / "new" / "curves.png"
     assert plot_runs([make_run(task=task), make_run(task=task, rule="none")], path) == path
@@ -59,6 +59,47 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_joined(make_run, tmp_pat
     assert [len(c.scores) for c in drawn] == [1, 1]
 
 
+def test_a_prototypical_network_is_drawn_beside_a_plastic_one(make_run, tmp_path, drawn):
+    runs = [make_run(task="few-shot"), make_run(task="few-shot", model="prototypical")]
+    plot_runs(runs, tmp_path / "curves.png")
+    first, second = drawn
+    assert first.label.startswith("gradient rnn 12")
+    assert second.label.startswith("prototypical conv4 4")
+    assert first.eta.shape == (1, 6)
+    assert second.eta is None
+    for run, each in zip(runs, drawn, strict=True):
+        assert each.scores.tolist() == [[record["val_score"] for record in run.metrics()]]
+
+
+def test_few_shot_runs_that_differ_in_their_images_are_not_joined(make_run, tmp_path, drawn):
+    runs = [make_run(task="few-shot"), make_run(task="few-shot", augment=True)]
+    plot_runs(runs, tmp_path / "curves.png")
+    assert [len(c.scores) for c in drawn] == [1, 1]
+
+
+def test_a_run_with_the_encoder_of_another_is_not_joined_with_one_without(
+    make_run, encoder_run, tmp_path, drawn
+):
+    runs = [
+        make_run(task="few-shot", encoder_run=str(encoder_run.path), fine_tune=fine_tune)
+        for fine_tune in (False, True)
+    ]
+    plot_runs([make_run(task="few-shot"), *runs], tmp_path / "curves.png")
+    assert [len(c.scores) for c in drawn] == [1, 1, 1]
+
+
+def test_few_shot_figures_show_accuracies(make_run):
+    run = make_run(task="few-shot")
+    task = run.config().task_for("validation")
+    figure = comparison_figure(task, [curve("a", [0, 2], [0.2, 0.6])], 0.9, task.oracle_name)
+    (axes,) = figure.axes
+    assert axes.get_ylim() == (0, 1)
+    assert axes.get_ylabel() == "accuracy, all queries"
+    drawn = {line.get_ydata()[0] for line in axes.lines[1:]}
+    assert drawn == {task.chance_score, 0.9}
+    assert {text.get_text() for text in axes.texts} == {"chance", "nearest neighbour on pixels"}
+
+
 def test_the_ending_says_the_format(run, tmp_path):
     assert "<svg" in plot_runs([run], tmp_path / "curves.svg").read_text()
     assert plot_runs([run], tmp_path / "curves.pdf").read_bytes().startswith(b"%PDF")
@@ -73,6 +114,9 @@ def test_one_figure_shows_one_task(make_run, tmp_path):
     harder = make_run(task="copy", copy=Copy(length=2, delay=2))
     with pytest.raises(ValueError, match="delay=2"):
         plot_runs([second, harder], tmp_path / "curves.png")
+    few_shot = [make_run(task="few-shot", steps=0, n_query=count) for count in (3, 4)]
+    with pytest.raises(ValueError, match="n_query=4"):
+        plot_runs(few_shot, tmp_path / "curves.png")
 
 
 def test_no_runs_and_runs_without_metrics_are_refused(run, tmp_path):

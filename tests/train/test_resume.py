@@ -1,4 +1,5 @@
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,15 +73,57 @@ def test_a_run_cut_off_in_its_first_validation_starts_over(
     assert_same_run(folder, make_run(**SETTINGS))
 
 
-@pytest.mark.parametrize("rule", ["hebbian", "none"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rule": "hebbian", "cell": "lstm"},
+        {"rule": "none", "cell": "lstm"},
+        {"schedule": "cosine"},
+        {"task": "few-shot", "augment": True},
+        {"task": "few-shot", "model": "prototypical"},
+        {"task": "few-shot", "encoder": "resnet12", "filters": 1},  # it drops at random
+    ],
+    ids=str,
+)
 def test_a_run_may_be_cut_off_again_and_again(
-    make_config, make_run, tmp_path, interrupt, assert_same_run, rule
+    make_config, make_run, tmp_path, interrupt, assert_same_run, settings
 ):
-    config, folder = make_config(rule=rule, cell="lstm", **SETTINGS), RunFolder(tmp_path)
+    config, folder = make_config(**settings, **SETTINGS), RunFolder(tmp_path)
     for count, resume in ((4, False), (2, True), (3, True)):
         interrupt(config, folder, supervised._Training, "_train_step", count, resume=resume)
     train(config, folder, resume=True, progress=False)
-    assert_same_run(folder, make_run(rule=rule, cell="lstm", **SETTINGS))
+    assert_same_run(folder, make_run(**settings, **SETTINGS))
+
+
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_a_run_with_the_encoder_of_another_goes_on_without_the_other(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, encoder_run, fine_tune
+):
+    other = RunFolder(shutil.copytree(encoder_run.path, tmp_path / "other"))
+    settings = {"task": "few-shot", "fine_tune": fine_tune, **SETTINGS}
+    config = make_config(encoder_run=str(other.path), **settings)
+    whole, folder = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
+    train(config, whole, progress=False)
+    interrupt(config, folder, supervised._Training, "_train_step", 4)
+    shutil.rmtree(other.path)
+    interrupt(config, folder, supervised._Training, "_train_step", 2, resume=True)
+    if fine_tune:
+        train(folder.config(), folder, resume=True, progress=False)
+    else:
+        assert start_process(folder).wait() == 0  # one that never saw the other
+    assert_same_run(folder, whole)
+
+
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_a_run_cut_off_before_its_first_checkpoint_takes_the_encoder_of_the_other_again(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, encoder_run, fine_tune
+):
+    settings = {"task": "few-shot", "encoder_run": str(encoder_run.path), "fine_tune": fine_tune}
+    config, folder = make_config(**settings, **SETTINGS), RunFolder(tmp_path)
+    interrupt(config, folder, supervised._Training, "_validate", 0)
+    assert not folder.checkpoint_path("last").exists()
+    train(folder.config(), folder, resume=True, progress=False)
+    assert_same_run(folder, make_run(**settings, **SETTINGS))
 
 
 def test_a_cut_off_line_of_metrics_is_written_anew(

@@ -6,9 +6,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from plastic_envs.tasks import Copy, SequenceTask
+from plastic_envs.tasks.base import at
+from train.batches import batch_of
 from train.evaluation import evaluate
+from train.objectives import SquaredError, masked_mean
 from train.run_folder import RunFolder
-from train.supervised import NonFiniteLossError, loss_mask, masked_mse, train
+from train.supervised import NonFiniteLossError, loss_mask, train
 
 FIELDS = [
     "step",
@@ -29,15 +32,24 @@ def start(config, path, **kwargs):
     return folder
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
-@pytest.mark.parametrize("rule", ["gradient", "hebbian", "none"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"rule": r, "cell": c} for r in ("gradient", "hebbian", "none") for c in ("rnn", "lstm")),
+        {"task": "few-shot"},
+        {"task": "few-shot", "encoder": "resnet12", "filters": 1},  # it drops at random
+        {"task": "few-shot", "model": "prototypical", "augment": True},
+    ],
+    ids=str,
+)
 def test_the_same_seed_gives_the_same_run(
-    make_run, make_config, tmp_path, assert_same_run, rule, cell
+    make_run, make_config, tmp_path, assert_same_run, settings
 ):
-    first = make_run(rule=rule, cell=cell)
+    torch.manual_seed(4321)
+    first = make_run(**settings)
     torch.manual_seed(1234)
     np.random.seed(1234)  # noqa: NPY002
-    assert_same_run(first, start(make_config(rule=rule, cell=cell), tmp_path / "run"))
+    assert_same_run(first, start(make_config(**settings), tmp_path / "run"))
 
 
 def test_another_seed_gives_another_run(make_run):
@@ -71,12 +83,21 @@ def test_a_run_of_no_steps_scores_the_initial_network(make_run):
     assert folder.load_network()[1] == 0
 
 
-def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_score(make_run):
-    folder = make_run(steps=8, learning_rate=3.0)
+@pytest.mark.parametrize(
+    ("best_of", "settings"),
+    [
+        (min, {"learning_rate": 3.0}),  # an error
+        (max, {"task": "few-shot", "model": "prototypical", "learning_rate": 0.1, "seed": 2}),
+    ],
+    ids=str,
+)
+def test_the_best_checkpoint_is_the_one_with_the_best_validation_score(make_run, best_of, settings):
+    folder = make_run(steps=8, **settings)
     scores = {record["step"]: record["val_score"] for record in folder.metrics()}
-    best = min(scores, key=scores.get)
+    best = best_of(scores, key=scores.get)
     assert best != 8, "the last one is best: this run shows nothing"
     assert folder.load_network("best")[1] == best
+    assert folder.load_checkpoint("last")["best"] == {"step": best, "val_score": scores[best]}
     assert folder.load_network("last")[1] == 8
 
 
@@ -86,7 +107,7 @@ def test_validation_loss_and_score_are_those_of_the_checkpoint(make_run, task, l
     folder = make_run(task=task, loss_on=loss_on)
     config, (network, _) = folder.config(), folder.load_network("last")
     seed = np.random.SeedSequence(config.seed, spawn_key=(1,))
-    episodes = config.task_definition.sample_episodes(config.eval_episodes, seed)
+    episodes = config.task_for("test").sample_episodes(config.eval_episodes, seed)
     with torch.no_grad():
         answers = network(torch.from_numpy(episodes.observations))[0].numpy().astype(np.float64)
     errors = ((answers - episodes.targets) ** 2).mean(axis=-1)
@@ -109,28 +130,31 @@ def test_the_loss_on_all_steps_differs_from_that_on_scored_ones(make_run):
 @pytest.mark.parametrize("loss_on", ["scored", "all"])
 def test_the_masked_loss_is_the_mean_over_the_chosen_steps(make_config, task, loss_on):
     config = make_config(task, loss_on=loss_on)
-    episodes = config.task_definition.sample_episodes(5, 3)
+    episodes = config.task_for("test").sample_episodes(5, 3)
     answers = torch.randn(episodes.targets.shape, generator=torch.Generator().manual_seed(0))
     total, count = 0.0, 0
     for b, t in np.ndindex(episodes.scored.shape):
         if loss_on == "all" or episodes.scored[b, t]:
             total += np.mean((answers[b, t].numpy() - episodes.targets[b, t]) ** 2)
             count += 1
-    loss = masked_mse(answers, torch.from_numpy(episodes.targets), loss_mask(config, episodes))
+    batch = batch_of(episodes)
+    losses = SquaredError().losses(answers, batch.targets)
+    loss = masked_mean(losses, loss_mask(config, batch))
     assert loss.item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_the_masked_loss_averages_the_entries_of_an_answer():
     answers, targets = torch.tensor([[[1.0, 3.0], [9.0, 9.0]]]), torch.zeros(1, 2, 2)
-    assert masked_mse(answers, targets, torch.tensor([[True, False]])).item() == 5
+    losses = SquaredError().losses(answers, targets)
+    assert masked_mean(losses, torch.tensor([[True, False]])).item() == 5
 
 
 def test_the_first_step_is_adamw_with_a_bounded_gradient_on_the_masked_loss(make_run):
     config = make_run(max_grad_norm=0.05, weight_decay=0.1, steps=1).config()
     folder = make_run(max_grad_norm=0.05, weight_decay=0.1, steps=1)
-    network = config.network.build(config.task_definition, config.seed)
+    network = config.network.build(config.task_for("test"), config.seed)
     seed = np.random.SeedSequence(config.seed, spawn_key=(0, 0))
-    episodes = config.task_definition.sample_episodes(config.batch_size, seed)
+    episodes = config.task_for("test").sample_episodes(config.batch_size, seed)
     answers, _ = network(torch.from_numpy(episodes.observations))
     loss = (answers - torch.from_numpy(episodes.targets)).square().mean()
     loss.backward()
@@ -147,28 +171,34 @@ def test_the_first_step_is_adamw_with_a_bounded_gradient_on_the_masked_loss(make
     assert record["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("task", ["copy", "cue-reward", "regression"])
+@pytest.mark.parametrize("task", ["copy", "cue-reward", "few-shot", "regression"])
 def test_no_episode_is_drawn_twice(make_config, tmp_path, monkeypatch, task):
     drawn, original = [], SequenceTask.sample_episodes
 
     def record(self, num_episodes, seed=None):
         episodes = original(self, num_episodes, seed)
-        drawn.extend(episode.tobytes() for episode in episodes.observations)
+        for b in range(num_episodes):
+            observations = at(episodes.observations, b)
+            parts = observations.values() if isinstance(observations, dict) else [observations]
+            drawn.append(b"".join(part.tobytes() for part in parts))
         return episodes
 
     monkeypatch.setattr(SequenceTask, "sample_episodes", record)
     folder = start(make_config(task, eval_episodes=200, batch_size=32), tmp_path / "run")
-    assert len(drawn) == 200 + 6 * 32
+    before = len(drawn)
+    assert len(set(drawn)) == 200 + 6 * 32  # pictures show a validation episode once more
     evaluate(folder, num_episodes=100)
-    assert len(drawn) >= 200 + 6 * 32 + 100
-    tested = set(drawn[200 + 6 * 32 :])  # the acting environment may draw them as well
+    tested = set(drawn[before:])  # the acting environment may draw them as well
     assert len(tested) == 100
     assert len(set(drawn)) == 200 + 6 * 32 + 100
 
 
-def test_training_leaves_the_global_random_state_alone(make_config, tmp_path):
+@pytest.mark.parametrize(
+    "settings", [{}, {"task": "few-shot", "encoder": "resnet12", "filters": 1}], ids=str
+)
+def test_training_leaves_the_global_random_state_alone(make_config, tmp_path, settings):
     before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
-    start(make_config(), tmp_path / "run")
+    start(make_config(**settings), tmp_path / "run")
     assert torch.equal(before[0], torch.get_rng_state())
     for one, other in zip(before[1], np.random.get_state(), strict=True):  # noqa: NPY002
         np.testing.assert_array_equal(one, other)
@@ -208,14 +238,14 @@ def test_an_enormous_learning_rate_is_reported_and_the_checkpoint_stays_good(mak
 def test_a_loss_that_is_not_finite_stops_before_the_parameters_are_touched(
     make_config, make_run, tmp_path, monkeypatch, bad, failing_step
 ):
-    folder, calls, original = RunFolder(tmp_path / "run"), [], masked_mse
+    folder, calls, original = RunFolder(tmp_path / "run"), [], masked_mean
 
-    def spoiled(answers, targets, mask):
-        loss = original(answers, targets, mask)
-        calls.append(answers.requires_grad)
+    def spoiled(losses, mask):
+        loss = original(losses, mask)
+        calls.append(losses.requires_grad)
         return loss * bad if sum(calls) == failing_step + 1 and calls[-1] else loss
 
-    monkeypatch.setattr("train.supervised.masked_mse", spoiled)
+    monkeypatch.setattr("train.supervised.masked_mean", spoiled)
     with pytest.raises(NonFiniteLossError, match=f"step {failing_step}: the training loss"):
         train(make_config(), folder, progress=False)
     kept = failing_step // 2 * 2
@@ -239,6 +269,23 @@ def test_tensorboard_has_the_metrics_and_a_figure(
     logged = [(event.step, event.value) for event in events.Scalars("val/score")]
     expected = [(record["step"], record["val_score"]) for record in run.metrics()]
     assert logged == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
+
+
+def test_the_step_size_falls_along_a_cosine(make_config, tmp_path, monkeypatch):
+    used, original = [], torch.optim.AdamW.step
+
+    def record(self):
+        used.extend(group["lr"] for group in self.param_groups)
+        return original(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", record)
+    start(make_config(schedule="cosine", learning_rate=0.02), tmp_path / "cosine")
+    expected = [0.02 * math.cos(math.pi / 2 * step / 6) ** 2 for step in range(6)]
+    assert used == pytest.approx(expected)
+    assert used[0] == 0.02
+    used.clear()
+    start(make_config(learning_rate=0.02), tmp_path / "constant")
+    assert used == [0.02] * 6
 
 
 def test_timing_is_kept_apart_from_what_can_be_reproduced(run):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from plastic_envs.tasks import Copy, CueReward, Regression, SequenceTask
+from plastic_envs.tasks import Copy, CueReward, Regression
+from plastic_envs.tasks.base import SquaredErrorTask
 
-TASKS: tuple[SequenceTask, ...] = (
+TASKS: tuple[SquaredErrorTask, ...] = (
     Copy(),
     Copy(delay=40),
     CueReward(),

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from agents import PlasticNetwork
 from agents.network import CellName, FormName, RuleName
-from plastic_envs.tasks import Copy, CueReward, Regression, SequenceTask
+from plastic_envs.tasks import Copy, CueReward, Regression
+from plastic_envs.tasks.base import SquaredErrorTask
 
 BATCH = 64
 
@@ -39,7 +40,7 @@ class Row:
     """One network on one task."""
 
     task_name: str
-    task: SequenceTask
+    task: SquaredErrorTask
     cell: CellName
     hidden_size: int
     rule: RuleName
@@ -82,7 +83,7 @@ class Args:
 
 def rows() -> Iterator[Row]:
     """Yield the rows of the benchmark."""
-    sizes: list[tuple[str, SequenceTask, CellName, int]] = [
+    sizes: list[tuple[str, SquaredErrorTask, CellName, int]] = [
         ("cue-reward T=20", CueReward(), "rnn", 128),
         ("cue-reward T=20", CueReward(), "rnn", 256),
         ("cue-reward T=20", CueReward(), "lstm", 128),

@@ -1,18 +1,21 @@
 """Draws the pictures in docs/images.
 
-python docs/make_figures.py                   # episodes
+python docs/make_figures.py                   # episodes, and a sheet of glyphs
 python docs/make_figures.py scaling.jsonl     # from `benchmarks.step_speed --scaling --json`
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from matplotlib.lines import Line2D
 from PIL import Image
 
 import plastic_envs
+from plastic_envs.images import Glyphs
 from train.plotting import new_figure, save
 
 IMAGES = Path(__file__).parent / "images"
@@ -26,9 +29,11 @@ def main() -> None:
     _draw("copy-random", "PlasticCopy-v0", steps=26, length=10, delay=10)
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
     _draw("regression-oracle", "PlasticRegression-v0", steps=36, oracle=True)
+    _draw("few-shot-pixels", "PlasticFewShot-v0", steps=8, oracle=True, split="test")
+    _draw_glyphs(rows=12, columns=20)
 
 
-def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs: int) -> None:
+def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs: Any) -> None:
     env = gym.make(env_id, render_mode="rgb_array", **kwargs)
     env.reset(seed=1)
     env.action_space.seed(0)
@@ -37,6 +42,16 @@ def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs:
     for step in range(steps):
         env.step(answers[step] if oracle else env.action_space.sample())
     Image.fromarray(env.render()).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def _draw_glyphs(rows: int, columns: int) -> None:
+    """Draw some test characters, a row each."""
+    glyphs = Glyphs().load("test")
+    chosen = np.linspace(0, glyphs.num_classes - 1, rows).astype(int)
+    drawings = np.stack([glyphs.images[glyphs.offsets[c] :][:columns, ..., 0] for c in chosen])
+    framed = np.pad(drawings, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=96)
+    sheet = framed.swapaxes(1, 2).reshape(rows * framed.shape[2], -1)
+    Image.fromarray(sheet).save(IMAGES / "glyphs.png", optimize=True)
 
 
 def _draw_scaling(measured: Path) -> None:

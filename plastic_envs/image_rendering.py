@@ -22,7 +22,8 @@ def few_shot_text(view: EpisodeView, labels: FloatArray) -> str:
 
     Args:
         view: The episode.
-        labels: [T, n_way], the label that was shown for each image, zeros for queries.
+        labels: [T, n_way], the label that belongs to each image, zeros for queries; it stands
+            beside its image also if it is told a step later.
 
     Returns:
         Lines with step, label, answer, target and reward; `*` marks queries, `·` what is not known.
@@ -49,7 +50,7 @@ def few_shot_picture(
     Args:
         view: The episode.
         images: uint8 [T, height, width, channels].
-        labels: [T, n_way], the label that was shown for each image, zeros for queries.
+        labels: [T, n_way], as for `few_shot_text`.
 
     Returns:
         uint8 [480, 720, 3].

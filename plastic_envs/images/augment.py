@@ -47,6 +47,8 @@ def _shifted(image: ImageArray, offset: NDArray[np.int64]) -> NDArray[np.float32
     rows = slice(max(top, 0), min(height, height + top))
     columns = slice(max(left, 0), min(width, width + left))
     shifted = np.zeros(image.shape, np.float32)
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return shifted  # the image is smaller than the border
     shifted[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[
         rows, columns
     ]

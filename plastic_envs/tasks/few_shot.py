@@ -1,5 +1,6 @@
 """Few-shot image classification: learn new classes from a few labelled images of each."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, get_args
@@ -124,6 +125,11 @@ class FewShot(SequenceTask):
             if getattr(self, name) not in known:
                 listed = ", ".join(map(repr, known))
                 raise ValueError(f"{name} must be one of {listed}, got {getattr(self, name)!r}")
+        for name in ("augment", "flat"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        if isinstance(self.root, os.PathLike):  # equal places make equal tasks
+            object.__setattr__(self, "root", os.fspath(self.root))
         classes, counts = self.images.num_classes, self.images.counts
         if self.n_way > classes:
             raise ValueError(

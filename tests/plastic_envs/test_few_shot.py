@@ -331,6 +331,8 @@ def test_augmentation_is_for_training_alone(image_source):
         ({"k_shot": 18, "n_query": 15}, "takes 21 images of a class"),
         ({"query_sampling": "all"}, "query_sampling must be one of 'balanced', 'independent'"),
         ({"query_sampling": None}, "query_sampling must be one of .* got None"),
+        ({"flat": "no"}, "flat must be true or false, got 'no'"),
+        ({"augment": 1}, "augment must be true or false, got 1"),
         ({"label_mode": "late"}, "label_mode must be one of 'with_image', 'delayed', got 'late'"),
         ({"split": "val"}, "split must be one of 'train', 'validation', 'test', got 'val'"),
         ({"split": ["train"]}, r"split must be one of .* got \['train'\]"),

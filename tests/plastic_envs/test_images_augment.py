@@ -104,6 +104,13 @@ def test_images_without_colours_have_brightness_and_contrast_alone(channels):
         np.testing.assert_allclose(changed(images, contrast=draw), expected, atol=0.51)
 
 
+def test_images_smaller_than_the_border_may_be_shifted_out():
+    image = np.full((1, 3, 3, 1), 200, np.uint8)
+    assert not changed(image, down=0.0).any()
+    assert not changed(image, right=0.999).any()
+    np.testing.assert_array_equal(changed(image), image)
+
+
 def test_images_are_left_alone_and_changed_each_by_itself(images):
     before = images.copy()
     draws = np.random.default_rng(2).random((3, DRAWS), dtype=np.float32)

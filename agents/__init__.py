@@ -5,7 +5,8 @@
 """
 
 from agents.cells import Cell, LSTMCell, RNNCell
-from agents.encoders import Conv4, ImageEmbedder, ImageLabelEncoder, ResNet12, make_encoder
+from agents.encoders import Conv4, ResNet12, make_encoder
+from agents.label_encoder import ImageEmbedder, ImageLabelEncoder
 from agents.network import PlasticNetwork
 from agents.ops.interface import Probes
 from agents.prototypes import Prototypes, PrototypicalNetwork

@@ -222,7 +222,7 @@ class PlasticNetwork(nn.Module):
         """Take one step, for acting.
 
         Args:
-            x: Input [B, input_size].
+            x: Input [B, input_size], or what an encoder module takes, without the time axis.
             state: State before the step; None at the start of an episode.
             episode_starts: bool [B], as in `forward`.
 
@@ -233,12 +233,7 @@ class PlasticNetwork(nn.Module):
             ValueError: If shapes do not fit.
         """
         starts = None if episode_starts is None else episode_starts.unsqueeze(1)
-        if isinstance(x, Mapping):
-            output, state = self(
-                {name: part.unsqueeze(1) for name, part in x.items()}, state, starts
-            )
-        else:
-            output, state = self(x.unsqueeze(1), state, starts)
+        output, state = self(add_time_axis(x), state, starts)
         return output.squeeze(1), state
 
     def probe(
@@ -332,6 +327,13 @@ class PlasticNetwork(nn.Module):
             for name, layer in self._layers.items()
         }
         return NetworkParameters(layers, self.output_weight)
+
+
+def add_time_axis(inputs: Any) -> Any:
+    """Make a sequence of one step: [B, …] to [B, 1, …], in every tensor of a mapping."""
+    if isinstance(inputs, Mapping):
+        return {name: part.unsqueeze(1) for name, part in inputs.items()}
+    return inputs.unsqueeze(1)
 
 
 def _choice(what: str, name: str, choices: Mapping[Any, _T]) -> _T:

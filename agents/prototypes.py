@@ -1,12 +1,13 @@
 """Prototypical networks: the nearest class mean of learned embeddings."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from agents.encoders import ImageEmbedder, ImageEncoder
+from agents.encoders import ImageEncoder
+from agents.label_encoder import ImageEmbedder
+from agents.network import add_time_axis
 
 
 class Prototypes(NamedTuple):
@@ -91,8 +92,5 @@ class PrototypicalNetwork(ImageEmbedder):
         Returns:
             Logits [B, num_labels] and the state after the step.
         """
-        if isinstance(inputs, Mapping):
-            logits, state = self({k: part.unsqueeze(1) for k, part in inputs.items()}, state)
-        else:
-            logits, state = self(inputs.unsqueeze(1), state)
+        logits, state = self(add_time_axis(inputs), state)
         return logits.squeeze(1), state

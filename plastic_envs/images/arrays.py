@@ -1,6 +1,5 @@
 """Images that the user brings as arrays, and the split of classes that no one has split yet."""
 
-import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from plastic_envs.images.base import ImageArray, ImageClasses, ImageSource, Split, check_split
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
+from plastic_envs.images.files import FileSource
 
 Classes = Mapping[Split, Sequence[Any]]
 
@@ -67,7 +67,7 @@ class Arrays(ImageSource):
 
 
 @dataclass(frozen=True)
-class ArrayFile(ImageSource):
+class ArrayFile(FileSource):
     """Labelled images in a NumPy archive with the arrays `images` and `labels`.
 
     `numpy.savez(path, images=images, labels=labels)` writes one: images uint8 [N, height, width] or
@@ -78,16 +78,10 @@ class ArrayFile(ImageSource):
         root: The file, such as `~/images.npz`.
     """
 
-    root: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        object.__setattr__(self, "root", check_root(self.root))
-
     def load(self, split: Split) -> ImageClasses:
         """Read the classes of a split."""
         check_split(split)
-        path = find_root(self.root, _ARRAY_FILE)
+        path = self.find(_ARRAY_FILE)
         if not path.is_file():
             raise ValueError(f"{path} is not a file; root must be {_ARRAY_FILE}")
         state = fingerprint(_VERSION, file_stamp(path))
@@ -169,34 +163,6 @@ def check_arrays(images: Any, labels: Any, where: str) -> tuple[ImageArray, NDAr
             f"{where}: every image needs a label, got {len(images)} images and {len(labels)} labels"
         )
     return images, labels
-
-
-def check_root(root: str | os.PathLike[str] | None) -> str | None:
-    """Return `root` as text, so that equal places are equal; or raise ValueError."""
-    if root is None:
-        return None
-    if not isinstance(root, str | os.PathLike) or not os.fspath(root):
-        raise ValueError(f"root must be a path, got {root!r}")
-    return os.fspath(root)
-
-
-def find_root(root: str | Path | None, content: str) -> Path:
-    """Return the place of a source's data.
-
-    Args:
-        root: As the user gave it.
-        content: What must be there, and how to get it.
-
-    Raises:
-        ValueError: If there is no root.
-        FileNotFoundError: If nothing is there.
-    """
-    if root is None:
-        raise ValueError(f"where are the images? Give root=, {content}")
-    path = Path(root).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path.absolute()}; root must be {content}")
-    return path
 
 
 def _read_split(path: Path, split: Split) -> ImageClasses:

@@ -11,16 +11,16 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from plastic_envs.images.arrays import check_root, find_root, split_classes
+from plastic_envs.images.arrays import split_classes
 from plastic_envs.images.base import (
     SPLITS,
     ImageArray,
     ImageClasses,
-    ImageSource,
     Split,
     check_split,
 )
 from plastic_envs.images.cache import cached, fingerprint
+from plastic_envs.images.files import FileSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +45,7 @@ _CONTENT = (
 
 
 @dataclass(frozen=True)
-class Folders(ImageSource):
+class Folders(FileSource):
     """Images in a folder for each class.
 
     Either `root/CLASS/*.png`, whose classes are split 64 : 16 : 20 by `split_classes`; or
@@ -60,19 +60,18 @@ class Folders(ImageSource):
             are, if all have one size.
     """
 
-    root: str | Path | None = None
     size: int | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        object.__setattr__(self, "root", check_root(self.root))
+        super().__post_init__()
         if self.size is not None:
             check_size(self.size)
 
     def load(self, split: Split) -> ImageClasses:
         """Read the classes of a split."""
         check_split(split)
-        root = find_root(self.root, _CONTENT)
+        root = self.find(_CONTENT)
         splits = _find_classes(root)
         files = [
             file for classes in splits.values() for paths in classes.values() for file in paths

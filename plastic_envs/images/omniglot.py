@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from plastic_envs.images.arrays import check_root, find_root
-from plastic_envs.images.base import ImageArray, ImageClasses, ImageSource, Split, check_split
+from plastic_envs.images.base import ImageArray, ImageClasses, Split, check_split
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
+from plastic_envs.images.files import FileSource
 from plastic_envs.images.folders import check_size, files_stamp, open_image
 
 FULL_VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
@@ -35,7 +35,7 @@ _CONTENT = (
 
 
 @dataclass(frozen=True)
-class Omniglot(ImageSource):
+class Omniglot(FileSource):
     """Characters of many alphabets, 20 drawings of each: bright ink (255) on black.
 
     A class is a character. Splits are made of whole alphabets. With the full set, test is the
@@ -57,13 +57,12 @@ class Omniglot(ImageSource):
             well. Those of validation and test are never turned.
     """
 
-    root: str | Path | None = None
     size: int = 28
     rotations: bool = True
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        object.__setattr__(self, "root", check_root(self.root))
+        super().__post_init__()
         check_size(self.size)
         if not isinstance(self.rotations, bool):
             raise ValueError(f"rotations must be true or false, got {self.rotations!r}")
@@ -71,7 +70,7 @@ class Omniglot(ImageSource):
     def load(self, split: Split) -> ImageClasses:
         """Read the characters of a split."""
         check_split(split)
-        places = _find_sets(find_root(self.root, _CONTENT), split)
+        places = _find_sets(self.find(_CONTENT), split)
         rotated = self.rotations and split == "train"
         stamps = [
             file_stamp(place) if place.is_file() else files_stamp(place, _drawings(place).values())

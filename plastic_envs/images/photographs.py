@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.images.arrays import check_root, find_root
-from plastic_envs.images.base import ImageClasses, ImageSource, Split, check_split
+from plastic_envs.images.base import ImageClasses, Split, check_split
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
 from plastic_envs.images.cifar100 import find_cifar100, read_cifar100
+from plastic_envs.images.files import FileSource
 from plastic_envs.images.pickles import entry, load_pickle
 
 _VERSION = 1  # raise it with every change to the images
@@ -31,7 +31,7 @@ _MINI_IMAGENET = (
 
 
 @dataclass(frozen=True)
-class CIFARFS(ImageSource):
+class CIFARFS(FileSource):
     """CIFAR-FS: the classes of CIFAR-100, split 64 / 16 / 20; 600 images of each, 32×32×3.
 
     Split: Bertinetto, Henriques, Torr and Vedaldi, 2019, "Meta-learning with differentiable
@@ -43,16 +43,10 @@ class CIFARFS(ImageSource):
             them is run (`pickles`).
     """
 
-    root: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        object.__setattr__(self, "root", check_root(self.root))
-
     def load(self, split: Split) -> ImageClasses:
         """Read the classes of a split."""
         check_split(split)
-        root = find_root(self.root, _CIFAR_FS)
+        root = self.find(_CIFAR_FS)
         if found := _find(root, [f"CIFAR_FS_{_SHORT[split]}.pickle"]):
             return _load("cifar-fs", split, found)
         files = find_cifar100(root)
@@ -65,7 +59,7 @@ class CIFARFS(ImageSource):
 
 
 @dataclass(frozen=True)
-class MiniImageNet(ImageSource):
+class MiniImageNet(FileSource):
     """mini-ImageNet: 100 classes of ImageNet, split 64 / 16 / 20; 600 images of each, 84×84×3.
 
     Images: Vinyals, Blundell, Lillicrap, Kavukcuoglu and Wierstra, 2016, "Matching networks for one
@@ -78,16 +72,10 @@ class MiniImageNet(ImageSource):
             them is run (`pickles`).
     """
 
-    root: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        """Check the argument."""
-        object.__setattr__(self, "root", check_root(self.root))
-
     def load(self, split: Split) -> ImageClasses:
         """Read the classes of a split."""
         check_split(split)
-        root = find_root(self.root, _MINI_IMAGENET)
+        root = self.find(_MINI_IMAGENET)
         phase = "train_phase_train" if split == "train" else _SHORT[split]
         found = _find(
             root,

@@ -3,6 +3,7 @@ import pytest
 
 import plastic_envs
 from plastic_envs.images import Arrays
+from tests.plastic_envs.image_files import SMALL1, SMALL2, omniglot_archive
 
 _DEFAULTS = [(env_id, {}) for env_id in plastic_envs.ids()]
 _OTHERS = [
@@ -61,3 +62,26 @@ def image_source():
     images = np.random.default_rng(0).integers(0, 256, (360, 8, 8, 3), dtype=np.uint8)
     images[:, 0, 0] = np.stack([labels, drawing, labels], axis=-1)
     return Arrays(images, labels, classes={"train": range(30)})
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of its own for each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PLASTIC_ENVS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder for the files of a source."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def small_omniglot(root):
+    omniglot_archive(root / "images_background_small1.zip", SMALL1)
+    omniglot_archive(root / "images_background_small2.zip", SMALL2)
+    return root

@@ -1,0 +1,71 @@
+"""Small files of images for the tests of sources, and what all sources have in common."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from plastic_envs.images import SPLITS
+
+SMALL1 = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
+SMALL2 = ("Greek", "Japanese_(katakana)", "Latin", "Sanskrit", "Tagalog")
+
+
+def splits(source):
+    """All splits of a source, once seen that no class is in two of them."""
+    loaded = {split: source.load(split) for split in SPLITS}
+    names = [name for classes in loaded.values() for name in classes.names]
+    assert len(set(names)) == len(names)
+    return loaded
+
+
+def write_image(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+
+
+def drawing(column, row=0):
+    """A 105×105 drawing as it is published: black ink (a square of 15 pixels) on white, 1 bit."""
+    pixels = np.full((105, 105), 255, np.uint8)
+    pixels[15 * row : 15 * row + 15, 15 * column : 15 * column + 15] = 0
+    content = io.BytesIO()
+    Image.fromarray(pixels).convert("1").save(content, "PNG")
+    return content.getvalue()
+
+
+def omniglot_archive(path, alphabets, characters=2, drawings=2):
+    """Write an archive as Omniglot's authors do, with a few things that others add."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{path.stem}/", b"")
+        archive.writestr("__MACOSX/._x.png", b"damaged")
+        for alphabet in alphabets:
+            for c in range(1, characters + 1):
+                place = f"{path.stem}/{alphabet}/character{c:02}"
+                archive.writestr(f"{place}/._x.png", b"damaged")
+                for d in range(1, drawings + 1):
+                    archive.writestr(f"{place}/0001_{d:02}.png", drawing(c))
+    return path
+
+
+def labelled(num_classes=10, shape=(5, 6)):
+    labels = np.tile(np.arange(num_classes), 3)
+    images = np.zeros((len(labels), *shape), np.uint8)
+    images.reshape(len(labels), -1)[:] = labels[:, None]
+    return images, labels
+
+
+def class_folders(root, classes=range(5), channels=(), side=(6, 8)):
+    for c in classes:
+        for i in range(2):
+            write_image(root / f"class {c}" / f"{i}.png", np.full((*side, *channels), 10 * c + i))
+    (root / "class 0" if 0 in classes else root).joinpath("notes.txt").write_text("hello")
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)

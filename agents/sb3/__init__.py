@@ -1,0 +1,1 @@
+"""Plastic and other recurrent agents for Stable-Baselines3."""

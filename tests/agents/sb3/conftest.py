@@ -1,0 +1,108 @@
+"""A small vector environment whose sub-environments end at different times."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+
+class Clock(gym.Env):
+    """Shows [episode, step]; ends after `length` steps, by time if `length` is odd."""
+
+    def __init__(self, length=3, number=0):
+        self.observation_space = spaces.Box(-1, np.inf, (2,), np.float32)
+        self.action_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.length, self.number = length, number
+        self.episode = -1
+
+    def _observation(self):
+        return np.array([self.episode, self.time], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.episode = seed - 1
+        self.episode, self.time = self.episode + 1, 0
+        return self._observation(), {"began": self.episode, "options": options or None}
+
+    def step(self, action):
+        self.time += 1
+        over = self.time == self.length
+        by_time = bool(over and self.length % 2)
+        info = {"time": self.time, "nested": {"double": 2 * self.time}}
+        if over:
+            info["is_success"] = True
+        return self._observation(), float(self.time), over and not by_time, by_time, info
+
+    def place(self, offset=0):
+        return self.number + offset
+
+
+class NativeClocks(VectorEnv):
+    """The same as one batch, in modes NEXT_STEP and SAME_STEP."""
+
+    def __init__(self, lengths, mode):
+        self.clocks = [Clock(length, k) for k, length in enumerate(lengths)]
+        self.num_envs = len(lengths)
+        self.metadata = {"autoreset_mode": mode}
+        self.single_observation_space = self.clocks[0].observation_space
+        self.single_action_space = self.clocks[0].action_space
+        self.observation_space = gym.vector.utils.batch_space(
+            self.single_observation_space, self.num_envs
+        )
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, self.num_envs)
+        self.over = np.zeros(self.num_envs, bool)
+        self.colour = "blue"
+        self.steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        assert not options
+        seeds = [None if seed is None else seed + k for k in range(self.num_envs)]
+        observed = [clock.reset(seed=s)[0] for clock, s in zip(self.clocks, seeds, strict=True)]
+        self.over[:] = False
+        return np.stack(observed), {}
+
+    def step(self, actions):
+        self.steps += 1
+        infos, rows = {}, []
+        for k, clock in enumerate(self.clocks):
+            if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP and self.over[k]:
+                rows.append((clock.reset()[0], 0.0, False, False))
+                continue
+            observation, reward, terminated, truncated, info = clock.step(actions[k])
+            if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP and (
+                terminated or truncated
+            ):
+                final = {"final_obs": observation, "final_info": info}
+                infos = self._add_info(infos, final, k)
+                observation, info = clock.reset()
+            infos = self._add_info(infos, info, k)
+            rows.append((observation, reward, terminated, truncated))
+        observations, rewards, terminated, truncated = map(np.array, zip(*rows, strict=True))
+        self.over = terminated | truncated
+        return observations, rewards, terminated, truncated, infos
+
+    def places(self):
+        return np.arange(self.num_envs)
+
+    def number_of_steps(self):
+        return self.steps
+
+
+@pytest.fixture(scope="session")
+def make_clock():
+    return Clock
+
+
+@pytest.fixture(scope="session")
+def make_clocks():
+    """Return a function that makes clocks of given lengths, native or as objects of their own."""
+
+    def make(lengths, mode, native=False):
+        if native:
+            return NativeClocks(lengths, mode)
+        functions = [lambda k=k, n=n: Clock(n, k) for k, n in enumerate(lengths)]
+        return gym.vector.SyncVectorEnv(functions, autoreset_mode=mode)
+
+    return make

@@ -1,0 +1,334 @@
+"""Recurrent cores: what remembers, inside a policy.
+
+Anything that has the methods of `RecurrentCore` will do. `agents.PlasticNetwork` is one with every
+rule and cell; `TorchCore` makes one of `torch.nn.LSTM`, `GRU` and `RNN`.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from agents.cells import Cell
+from agents.network import CellName, PlasticNetwork, RuleName
+from agents.rules import Rule
+from agents.sb3.trees import map_tree
+
+CoreName = Literal["plastic", "lstm", "gru", "rnn"]
+CoreFactory = Callable[[int, int], nn.Module]
+
+State = TypeVar("State")
+
+_MODULES: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+class RecurrentCore(Protocol[State]):
+    """A module with a memory.
+
+    A state is a tree (see `agents.sb3.trees`) of tensors [B, …]: the batch comes first in every
+    leaf. Nothing may be kept between calls but what the state holds, and nothing may depend on the
+    other samples of a batch.
+
+    Attributes:
+        output_size: Entries of an output.
+    """
+
+    @property
+    def output_size(self) -> int:
+        """Entries of an output."""
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state at the start of an episode."""
+
+    def step(
+        self, x: Tensor, state: State | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Take one step.
+
+        Args:
+            x: Input [B, input_size].
+            state: State before the step; None at the start of an episode.
+            episode_starts: bool [B], true where the state is reset before the step.
+
+        Returns:
+            Output [B, output_size] and the state after the step.
+        """
+
+    def forward(
+        self, x: Tensor, state: State | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over sequences [B, T, input_size]; `episode_starts` is bool [B, T]."""
+
+
+def make_core(
+    core: CoreName | CoreFactory,
+    input_size: int,
+    hidden_size: int,
+    *,
+    rule: RuleName | Rule | None = None,
+    cell: CellName | Cell | None = None,
+    output_size: int | None = None,
+    encoded: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Make a recurrent core.
+
+    Args:
+        core: `"plastic"` for a `PlasticNetwork`; `"lstm"`, `"gru"` or `"rnn"` for torch's; or a
+            function of `input_size` and `hidden_size` that makes a core, or a module of torch's.
+        input_size: Entries of an input.
+        hidden_size: Units.
+        rule: Plasticity rule of a `PlasticNetwork`; `"gradient"` if it is None.
+        cell: Cell of a `PlasticNetwork`; `"rnn"` if it is None.
+        output_size: Outputs of a `PlasticNetwork`; 32 if it is None.
+        encoded: Whether inputs have `hidden_size` entries and go straight into the cell of a
+            `PlasticNetwork`, which then has no plastic encoder.
+        **kwargs: Passed on to what is made.
+
+    Returns:
+        A module that is a `RecurrentCore`.
+
+    Raises:
+        ValueError: If an argument is unknown, or does not belong to this core.
+    """
+    if core == "plastic":
+        if encoded:
+            kwargs = {"encoder": nn.Identity(), **kwargs}
+        size = 32 if output_size is None else output_size
+        return PlasticNetwork(
+            input_size, size, hidden_size, cell or "rnn", rule or "gradient", **kwargs
+        )
+    for name, value in {"rule": rule, "cell": cell, "output_size": output_size}.items():
+        if value is not None:
+            raise ValueError(f"{name} belongs to core='plastic', not to core={core!r}")
+    if callable(core):
+        made = core(input_size, hidden_size, **kwargs)
+        if isinstance(made, nn.RNNBase):
+            return TorchCore(made)
+        missing = [
+            name
+            for name in ("output_size", "initial_state", "step", "forward")
+            if not hasattr(made, name)
+        ]
+        if missing or not isinstance(made, nn.Module):
+            what = f"without {', '.join(missing)}" if missing else "that is no torch module"
+            raise ValueError(f"core must make a RecurrentCore, but made a {type(made)} {what}")
+        return made
+    if core not in _MODULES:
+        raise ValueError(f"core must be one of {get_args(CoreName)} or a function, got {core!r}")
+    return TorchCore(_MODULES[core](input_size, hidden_size, batch_first=True, **kwargs))
+
+
+class HiddenState(NamedTuple):
+    """State of a GRU or RNN: `h` [B, layers, hidden]."""
+
+    h: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "HiddenState":
+        """Apply a function to every tensor."""
+        return map_tree(function, self)
+
+    def detach(self) -> "HiddenState":
+        """Cut the graph."""
+        return self.map(torch.Tensor.detach)
+
+    def to(self, device: torch.device | str) -> "HiddenState":
+        """Move to a device."""
+        return self.map(lambda leaf: leaf.to(device))
+
+
+class HiddenCellState(NamedTuple):
+    """State of an LSTM: output `h` and cell `c`, each [B, layers, hidden]."""
+
+    h: Tensor
+    c: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "HiddenCellState":
+        """Apply a function to every tensor."""
+        return map_tree(function, self)
+
+    def detach(self) -> "HiddenCellState":
+        """Cut the graph."""
+        return self.map(torch.Tensor.detach)
+
+    def to(self, device: torch.device | str) -> "HiddenCellState":
+        """Move to a device."""
+        return self.map(lambda leaf: leaf.to(device))
+
+
+TorchState = HiddenState | HiddenCellState
+
+
+class TorchCore(nn.Module):
+    """`torch.nn.LSTM`, `GRU` or `RNN` as a core.
+
+    Where episodes start inside a sequence, every sequence is cut there, and the pieces, which do
+    not depend on each other, are run side by side: those of similar length together, padded. That
+    takes few calls of the module however many episodes start. PyTorch's own packed sequences would
+    take three times as long for an LSTM on the CPU.
+
+    Args:
+        module: The recurrent module, in one direction and without dropout (an agent that learns
+            must give the same probability to an action as when it took it).
+
+    Raises:
+        ValueError: If the module is none of these.
+
+    Example:
+        >>> core = TorchCore(nn.LSTM(3, 8))
+        >>> starts = torch.zeros(2, 5, dtype=torch.bool)
+        >>> starts[1, 3] = True
+        >>> y, state = core(torch.zeros(2, 5, 3), core.initial_state(2), starts)
+        >>> y.shape, state.h.shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 1, 8]))
+    """
+
+    def __init__(self, module: nn.RNNBase) -> None:
+        super().__init__()
+        if not isinstance(module, nn.RNNBase):
+            raise ValueError(f"module must be a torch.nn.LSTM, GRU or RNN, got {module!r}")
+        if module.bidirectional:
+            raise ValueError("module must not be bidirectional: an agent does not see the future")
+        if module.dropout:
+            raise ValueError(f"module must have dropout=0, got {module.dropout}")
+        self.module = module
+
+    @property
+    def output_size(self) -> int:
+        """Entries of an output."""
+        return self.module.proj_size or self.module.hidden_size
+
+    def initial_state(self, batch_size: int) -> TorchState:
+        """Return zeros."""
+        module = self.module
+        like = next(module.parameters())
+        h = like.new_zeros(batch_size, module.num_layers, self.output_size)
+        if not isinstance(module, nn.LSTM):
+            return HiddenState(h)
+        return HiddenCellState(h, like.new_zeros(batch_size, module.num_layers, module.hidden_size))
+
+    def step(
+        self, x: Tensor, state: TorchState | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, TorchState]:
+        """Take one step, as `RecurrentCore.step` says."""
+        starts = None if episode_starts is None else episode_starts.unsqueeze(1)
+        output, state = self(x.unsqueeze(1), state, starts)
+        return output.squeeze(1), state
+
+    def forward(
+        self, x: Tensor, state: TorchState | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, TorchState]:
+        """Run over sequences [B, T, input_size].
+
+        Args:
+            x: Inputs.
+            state: State to carry on from; None at the start of an episode.
+            episode_starts: bool [B, T].
+
+        Returns:
+            Outputs [B, T, output_size] and the state after the last step.
+        """
+        if state is None:
+            state = self.initial_state(len(x))
+        if episode_starts is None:
+            return self._whole(x, state)
+        if x.shape[1] == 1 or not episode_starts[:, 1:].any():
+            return self._whole(x, _reset(state, episode_starts[:, 0]))
+        return self._pieces(x, state, episode_starts)
+
+    def _whole(self, x: Tensor, state: TorchState) -> tuple[Tensor, TorchState]:
+        """Run over sequences [B, T, in] in which no episode starts."""
+        batch_first = self.module.batch_first
+        if not batch_first:
+            x = x.transpose(0, 1)
+        output, final = self.module(x, self._for_module(state))
+        return output if batch_first else output.transpose(0, 1), self._from_module(final)
+
+    def _pieces(self, x: Tensor, state: TorchState, starts: Tensor) -> tuple[Tensor, TorchState]:
+        """Run over sequences [B, T, in], cut into pieces where an episode starts."""
+        batch, steps = starts.shape
+        begins = starts.cpu().clone()
+        begins[:, 0] = True
+        positions = begins.flatten().nonzero().squeeze(1)  # in [B · T], of each piece's first step
+        lengths = torch.diff(positions, append=torch.tensor([batch * steps]))
+        is_last = (positions + lengths) % steps == 0
+        initial = _reset(state, starts[:, 0])
+
+        parts = self._inner_pieces(x, initial, positions[~is_last], lengths[~is_last])
+        last, final = self._last_pieces(x, initial, positions[is_last] % steps)
+        where, outputs = (torch.cat(found) for found in zip(*parts, *last, strict=True))
+        ordered = outputs.new_empty(batch * steps, self.output_size)
+        ordered = ordered.index_copy(0, where.to(x.device), outputs)
+        return ordered.view(batch, steps, -1), final
+
+    def _inner_pieces(
+        self, x: Tensor, initial: TorchState, positions: Tensor, lengths: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Run over pieces that another one follows, those of similar length together.
+
+        Returns:
+            Positions in [B · T] and the outputs there.
+        """
+        steps, flat = x.shape[1], x.flatten(0, 1)
+        results = []
+        for size in torch.unique(exponents := torch.frexp(lengths.double() - 0.5).exponent):
+            begin, length = positions[exponents == size], lengths[exponents == size]
+            offsets = torch.arange(int(length.max()))
+            # Short ones go on into what follows them; that is left out of the result.
+            grid = (begin[:, None] + offsets).clamp(max=len(flat) - 1)
+            inputs = flat.index_select(0, grid.flatten().to(x.device)).view(*grid.shape, -1)
+            output, _ = self._whole(inputs, _select(initial, begin // steps, begin % steps == 0))
+            valid = offsets < length[:, None]
+            results.append((grid[valid], output[valid.to(x.device)]))
+        return results
+
+    def _last_pieces(
+        self, x: Tensor, initial: TorchState, times: Tensor
+    ) -> tuple[list[tuple[Tensor, Tensor]], TorchState]:
+        """Run over the pieces with which the sequences end, begun at `times` [B].
+
+        All end together, with the state that is wanted: whenever another begins, it joins in.
+        """
+        steps = x.shape[1]
+        order = torch.argsort(times, stable=True)
+        sorted_times = times[order]
+        limits = [*torch.unique(times).tolist(), steps]
+        kept = sorted_times == 0  # others begin at zero
+        state, results, joined = _select(initial, order[:0], kept[:0]), [], 0
+        for now, until in itertools.pairwise(limits):
+            count = int((sorted_times <= now).sum())
+            fresh = _select(initial, order[joined:count], kept[joined:count])
+            pairs = zip(state, fresh, strict=True)
+            state = type(initial)(*(torch.cat(pair) for pair in pairs))
+            running, joined = order[:count], count
+            output, state = self._whole(x[running.to(x.device), now:until], state)
+            where = running[:, None] * steps + torch.arange(now, until)
+            results.append((where.flatten(), output.flatten(0, 1)))
+        back = torch.argsort(order).to(x.device)
+        return results, map_tree(lambda leaf: leaf[back], state)
+
+    @staticmethod
+    def _for_module(state: TorchState) -> Any:
+        parts = tuple(leaf.transpose(0, 1).contiguous() for leaf in state)
+        return parts if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _from_module(state: Any) -> TorchState:
+        if isinstance(state, tuple):
+            return HiddenCellState(*(leaf.transpose(0, 1) for leaf in state))
+        return HiddenState(state.transpose(0, 1))
+
+
+def _reset(state: TorchState, starts: Tensor) -> TorchState:
+    return map_tree(lambda leaf: leaf.masked_fill(starts[:, None, None], 0), state)
+
+
+def _select(state: TorchState, samples: Tensor, kept: Tensor) -> TorchState:
+    """Return the states of some samples, zeros where they are not to be kept."""
+
+    def select(leaf: Tensor) -> Tensor:
+        return leaf[samples.to(leaf.device)].masked_fill(~kept.to(leaf.device)[:, None, None], 0)
+
+    return map_tree(select, state)

@@ -3,8 +3,11 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
+
+from agents.sb3.ppo import RecurrentPPO
 
 
 class Clock(gym.Env):
@@ -106,3 +109,109 @@ def make_clocks():
         return gym.vector.SyncVectorEnv(functions, autoreset_mode=mode)
 
     return make
+
+
+class Wander(gym.Env):
+    """Random observations; episodes of 2 to 9 steps, half of them ended by time.
+
+    The reward is the first observation's sign times the action's first entry: it takes a memory.
+    """
+
+    def __init__(self, observation_space=None, action_space=None):
+        self.observation_space = observation_space or spaces.Box(-5, 5, (3,), np.float32)
+        self.action_space = action_space or spaces.Discrete(3)
+
+    def _observation(self):
+        space = self.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        drawn = {}
+        for name, part in parts.items():
+            if isinstance(part, spaces.Discrete):
+                drawn[name] = int(self.np_random.integers(part.n))
+            elif part.dtype == np.uint8:
+                drawn[name] = self.np_random.integers(0, 256, part.shape, np.uint8)
+            else:
+                drawn[name] = self.np_random.uniform(-1, 1, part.shape).astype(part.dtype)
+        return drawn if isinstance(space, spaces.Dict) else drawn[""]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left, self.by_time = self.np_random.integers(2, 10), self.np_random.random() < 0.5
+        self.sign = self.np_random.choice([-1.0, 1.0])
+        return self._observation(), {}
+
+    def step(self, action):
+        self.left -= 1
+        over = bool(self.left == 0)
+        reward = self.sign * float(np.ravel(action)[0])
+        by_time = bool(over and self.by_time)
+        return self._observation(), reward, over and not by_time, by_time, {}
+
+
+@pytest.fixture(scope="session")
+def make_wander():
+    """Return a function that makes a vector of such environments."""
+
+    def make(num_envs=4, **kwargs):
+        functions = [lambda: Wander(**kwargs)] * num_envs
+        return gym.vector.SyncVectorEnv(functions, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    return make
+
+
+CORES = {
+    "gradient-rnn": {"rule": "gradient"},
+    "gradient-lstm": {"rule": "gradient", "cell": "lstm"},
+    "hebbian-rnn": {"rule": "hebbian"},
+    "hebbian-lstm": {"rule": "hebbian", "cell": "lstm"},
+    "none-rnn": {"rule": "none"},
+    "none-lstm": {"rule": "none", "cell": "lstm"},
+    "lstm": {"core": "lstm"},
+    "gru": {"core": "gru"},
+    "rnn": {"core": "rnn"},
+    "lstm-layers": {"core": "lstm", "core_kwargs": {"num_layers": 2}},
+    "factory": {"core": lambda inputs, hidden: torch.nn.GRU(inputs, hidden)},
+}
+
+
+@pytest.fixture(scope="session", params=CORES)
+def core(request):
+    """Keyword arguments of a policy with each core."""
+    return {"hidden_size": 16, **CORES[request.param]}
+
+
+@pytest.fixture(scope="session", params=["gradient-rnn", "hebbian-lstm", "lstm"])
+def some_core(request):
+    return {"hidden_size": 16, **CORES[request.param]}
+
+
+@pytest.fixture(scope="session")
+def make_model(make_wander):
+    """Return a function that makes a model on such environments."""
+
+    def make(policy_kwargs=None, env=None, num_envs=4, env_kwargs=None, **kwargs):
+        env = make_wander(num_envs, **(env_kwargs or {})) if env is None else env
+        settings = {"n_steps": 24, "n_epochs": 2, "seed": 0, "device": "cpu", **kwargs}
+        return RecurrentPPO("PlasticPolicy", env, policy_kwargs=policy_kwargs, **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def collect():
+    """Return a function that lets a model learn, except for its last update."""
+
+    def run(model, rollouts=2):
+        total = rollouts * model.n_steps * model.n_envs
+        update = type(model).train
+
+        def train():
+            if model.num_timesteps < total:
+                update(model)
+
+        model.train = train
+        model.learn(total)
+        del model.train
+        return next(model.rollout_buffer.sequences())
+
+    return run

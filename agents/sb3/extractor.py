@@ -1,14 +1,106 @@
 """Features extractors: what stands between an observation and the rest of a policy."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
+import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space_channels_first
+from stable_baselines3.common.preprocessing import (
+    is_image_space,
+    is_image_space_channels_first,
+)
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from agents.cells import Cell
 from agents.encoders import EncoderName, ImageLabelEncoder, make_encoder
+from agents.network import CellName, RuleName
+from agents.rules import Rule
+from agents.sb3.cores import CoreFactory, CoreName, make_core
+
+
+class PlasticFeaturesExtractor(BaseFeaturesExtractor):
+    """Plasticity for the algorithms of Stable-Baselines3 that know no memory.
+
+    Such as PPO, A2C, DQN and SAC. The environment shows the whole episode so far (the `History`
+    wrapper of `plastic_envs`), and a plastic network runs over it from its beginning; the features
+    are its outputs at the last step. So there is no state to carry, gradients run through the whole
+    episode, and what a step gives is exactly what a recurrent agent would compute.
+
+    The price: to see step t costs t steps of the network. Acting for an episode of T steps costs
+    T (T + 1) / 2 of them instead of T; learning from N samples costs N times the longest of their
+    histories, and a replay buffer stores whole histories. For short episodes; otherwise use
+    `RecurrentPPO`.
+
+    Args:
+        observation_space: Dict of `"history"`, a Box [max_steps, …] that holds the observations so
+            far, oldest first, and then anything; and `"length"`, how many there are: a Box of
+            shape (1,) or (), or Discrete. (The replay buffers of Stable-Baselines3 refuse ().)
+        features_dim: Entries of the features: the outputs of the plastic network.
+        hidden_size: Its units.
+        rule: Its plasticity rule; `"gradient"` if it is None.
+        cell: Its cell; `"rnn"` if it is None.
+        core: Another recurrent core, as for `PlasticPolicy`; its outputs are the features.
+        **kwargs: Further arguments of what makes the core.
+
+    Raises:
+        ValueError: If the space has another form, or an argument does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> history = spaces.Box(-1, 1, (20, 3))
+        >>> length = spaces.Box(1, 20, (1,), np.int64)
+        >>> space = spaces.Dict(history=history, length=length)
+        >>> extractor = PlasticFeaturesExtractor(space, features_dim=16)
+        >>> seen = {"history": torch.zeros(5, 20, 3), "length": torch.full((5, 1), 7)}
+        >>> extractor(seen).shape
+        torch.Size([5, 16])
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        features_dim: int = 32,
+        hidden_size: int = 64,
+        rule: RuleName | Rule | None = None,
+        cell: CellName | Cell | None = None,
+        core: CoreName | CoreFactory = "plastic",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(observation_space, features_dim)
+        if not isinstance(observation_space, spaces.Dict) or (
+            set(observation_space.spaces) != {"history", "length"}
+        ):
+            raise ValueError(
+                "observation_space must be a Dict of 'history' and 'length', as the History "
+                f"wrapper makes it; got {observation_space}"
+            )
+        history, length = observation_space["history"], observation_space["length"]
+        shape = history.shape
+        if not isinstance(history, spaces.Box) or not shape or is_image_space(history):
+            raise ValueError(f"'history' must be a Box [max_steps, …] and no image, got {history}")
+        self._one_hot = isinstance(length, spaces.Discrete)
+        if not self._one_hot and length.shape not in ((), (1,)):
+            raise ValueError(f"'length' must be Discrete or a Box of one entry, got {length}")
+        size = math.prod(shape[1:])
+        output_size = features_dim if core == "plastic" else None
+        self.core = make_core(
+            core, size, hidden_size, rule=rule, cell=cell, output_size=output_size, **kwargs
+        )
+        self._features_dim = self.core.output_size
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """Return features [N, features_dim] of histories [N, max_steps, …] and lengths."""
+        history, length = observations["history"], observations["length"]
+        # Stable-Baselines3 hands Discrete observations on as one-hot vectors.
+        length = length.argmax(-1) if self._one_hot else length.long()
+        last = (length.flatten() - 1).clamp(min=0)
+        seen = history[:, : int(last.max()) + 1]
+        outputs, _ = self.core(seen.reshape(*seen.shape[:2], -1))
+        rows = torch.arange(len(outputs), device=outputs.device)
+        features: Tensor = outputs[rows, last]
+        return features
 
 
 class ImageLabelExtractor(BaseFeaturesExtractor):

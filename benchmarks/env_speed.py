@@ -68,7 +68,8 @@ def _rows(env_id: str, num_envs: tuple[int, ...]) -> Iterator[tuple[str, str, Ca
     yield "gym.make", "steps/s", _play_single(wrapped)
     for count in num_envs:
         yield f"make_vec, {count}", "steps/s", _play_vector(gym.make_vec(env_id, num_envs=count))
-    yield "sample_episodes, 64", "episodes/s", _sample(env_id)
+    if env_id in plastic_envs.ids("sequence"):
+        yield "sample_episodes, 64", "episodes/s", _sample(env_id)
 
 
 def _play_single(env: "gym.Env[Any, Any]") -> Callable[[], int]:
@@ -97,7 +98,8 @@ def _play_vector(envs: "gym.vector.VectorEnv[Any, Any, Any]") -> Callable[[], in
 
 
 def _sample(env_id: str) -> Callable[[], int]:
-    task, rng = plastic_envs.make_task(env_id), np.random.default_rng(0)
+    task: Any = plastic_envs.make_task(env_id)
+    rng = np.random.default_rng(0)
 
     def work() -> int:
         task.sample_episodes(64, rng)

@@ -9,12 +9,16 @@ Importing this package registers the ids with Gymnasium:
 """
 
 from plastic_envs.env import SequenceEnv, SequenceVectorEnv
+from plastic_envs.interactive_env import InteractiveEnv, InteractiveVectorEnv
 from plastic_envs.registration import ids, make_task, register_task
-from plastic_envs.tasks import Episodes, SequenceTask
+from plastic_envs.tasks import Episodes, InteractiveTask, SequenceTask
 from plastic_envs.version import __version__
 
 __all__ = [
     "Episodes",
+    "InteractiveEnv",
+    "InteractiveTask",
+    "InteractiveVectorEnv",
     "SequenceEnv",
     "SequenceTask",
     "SequenceVectorEnv",
@@ -28,3 +32,9 @@ register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
 register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
 register_task("PlasticFewShot-v0", "plastic_envs.tasks.few_shot:FewShot")
 register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")
+
+register_task("PlasticBandit-v0", "plastic_envs.tasks.bandit:Bandit", "interactive")
+register_task("PlasticMaze-v0", "plastic_envs.tasks.maze:Maze", "interactive")
+register_task(
+    "PlasticTargetSearch-v0", "plastic_envs.tasks.target_search:TargetSearch", "interactive"
+)

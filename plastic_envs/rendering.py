@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from plastic_envs.interactive_rendering import InteractiveView
+
 _TARGET, _ANSWER, _SCORED = "#1b7837", "#c51b7d", "#fff3c4"
 
 
@@ -92,7 +94,7 @@ def episode_picture(view: EpisodeView, observation_labels: list[str]) -> NDArray
     return pixels(figure)
 
 
-def new_figure(view: EpisodeView) -> "Figure":
+def new_figure(view: "EpisodeView | InteractiveView") -> "Figure":
     """Make a figure of 480×720 pixels, headed by what has happened in the episode so far."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import: only when drawn
     from matplotlib.figure import Figure

@@ -1,0 +1,115 @@
+"""Gymnasium environments over an interactive task: one episode at a time, or a native batch."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from plastic_envs.interactive_rendering import InteractiveView
+from plastic_envs.task_env import TaskEnv, TaskVectorEnv, as_task
+from plastic_envs.tasks.base import Observations
+from plastic_envs.tasks.interactive import InteractiveTask
+
+
+class InteractiveEnv(TaskEnv):
+    """An interactive task as a Gymnasium environment.
+
+    Each `reset` draws an episode, each `step` acts in it. The description of an environment
+    (spaces, reward, scores, arguments) is that of its task. What `info` holds is told by the
+    task's `step`; it is for analysis: an agent must not see it.
+
+    Args:
+        task: A task, or where its class is (`"module:Class"`).
+        render_mode: None, `"rgb_array"` (a picture of the episode so far) or `"ansi"` (text).
+        **kwargs: The task's keyword arguments, if `task` is a string.
+
+    Raises:
+        ValueError: If an argument is unknown or does not fit.
+    """
+
+    task: InteractiveTask
+
+    def __init__(
+        self, task: InteractiveTask | str, render_mode: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(as_task(task, kwargs, InteractiveTask), render_mode)
+
+    def _begin(self) -> Observations:
+        self._start = self._state = self.task.sample_states(1, self.np_random)
+        self._actions = np.zeros((1, self.task.num_steps), np.int64)
+        return self._observe(0)
+
+    def _answer(self, step: int, answer: NDArray[Any]) -> tuple[float, dict[str, Any]]:
+        self._actions[0, step] = answer
+        self._state, rewards, infos = self.task.step(self._state, step, self._actions[:, step])
+        return float(rewards[0]), {name: _plain(array[0]) for name, array in infos.items()}
+
+    def _observe(self, step: int) -> Observations:
+        return self.task.observe(self._state, step)[0]
+
+    def _views(self, step: int) -> list[InteractiveView]:
+        return _views(self.task, self._start, self._actions[:, :step])
+
+
+class InteractiveVectorEnv(TaskVectorEnv):
+    """Many episodes of an interactive task, stepped together as one batch.
+
+    Random stream and autoreset are those of `TaskVectorEnv`.
+
+    Args:
+        task: A task, or where its class is (`"module:Class"`).
+        num_envs: Number of sub-environments, at least 1.
+        render_mode: None, `"rgb_array"` or `"ansi"`; `render` returns a frame per sub-environment.
+        autoreset_mode: `AutoresetMode.NEXT_STEP` or `AutoresetMode.SAME_STEP`, or their values
+            `"NextStep"` and `"SameStep"`.
+        **kwargs: The task's keyword arguments, if `task` is a string.
+
+    Raises:
+        ValueError: If an argument is unknown or does not fit.
+    """
+
+    task: InteractiveTask
+
+    def __init__(
+        self,
+        task: InteractiveTask | str,
+        num_envs: int = 1,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **kwargs: Any,
+    ) -> None:
+        made = as_task(task, kwargs, InteractiveTask)
+        super().__init__(made, num_envs, render_mode, autoreset_mode)
+
+    def _begin(self) -> Observations:
+        self._start = self._state = self.task.sample_states(self.num_envs, self.np_random)
+        self._actions = np.zeros((self.num_envs, self.task.num_steps), np.int64)
+        return self._observe(0)
+
+    def _answer(
+        self, step: int, answers: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        self._actions[:, step] = answers
+        self._state, rewards, infos = self.task.step(self._state, step, answers)
+        return rewards, infos
+
+    def _observe(self, step: int) -> Observations:
+        return self.task.observe(self._state, step)
+
+    def _views(self, step: int) -> list[InteractiveView]:
+        return _views(self.task, self._start, self._actions[:, :step])
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy's bool as Python's, which Gymnasium's own vector environments can stack."""
+    return bool(value) if isinstance(value, np.bool_) else value
+
+
+def _views(task: InteractiveTask, start: Any, actions: NDArray[np.int64]) -> list[InteractiveView]:
+    return [
+        InteractiveView(
+            task, type(start)(*(array[k : k + 1] for array in start)), actions[k].copy()
+        )
+        for k in range(len(actions))
+    ]

@@ -8,7 +8,9 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.cells import Cell
@@ -21,6 +23,9 @@ CoreFactory = Callable[[int, int], nn.Module]
 
 State = TypeVar("State")
 
+Indices = NDArray[np.int64]
+
+_PADDING = 128  # steps whose computation takes about as long as a call (LSTM 64 and 128, CPU)
 _MODULES: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
@@ -29,7 +34,8 @@ class RecurrentCore(Protocol[State]):
 
     A state is a tree (see `agents.sb3.trees`) of tensors [B, …]: the batch comes first in every
     leaf. Nothing may be kept between calls but what the state holds, and nothing may depend on the
-    other samples of a batch.
+    other samples of a batch. A core may also have a method `outputs`, which returns what `forward`
+    does but for the state; learning needs no more.
 
     Attributes:
         output_size: Entries of an output.
@@ -230,13 +236,27 @@ class TorchCore(nn.Module):
         Returns:
             Outputs [B, T, output_size] and the state after the last step.
         """
+        return self._run(x, state, episode_starts, final=True)
+
+    def outputs(
+        self, x: Tensor, state: TorchState | None = None, episode_starts: Tensor | None = None
+    ) -> Tensor:
+        """Return the outputs of `forward` alone, which takes fewer calls of the module."""
+        output, _ = self._run(x, state, episode_starts, final=False)
+        return output
+
+    def _run(
+        self, x: Tensor, state: TorchState | None, starts: Tensor | None, *, final: bool
+    ) -> tuple[Tensor, TorchState]:
+        """Run over sequences; without `final`, the state returned means nothing."""
         if state is None:
             state = self.initial_state(len(x))
-        if episode_starts is None:
+        if starts is None:
             return self._whole(x, state)
-        if x.shape[1] == 1 or not episode_starts[:, 1:].any():
-            return self._whole(x, _reset(state, episode_starts[:, 0]))
-        return self._pieces(x, state, episode_starts)
+        state = _reset(state, starts[:, 0])
+        if x.shape[1] == 1 or not starts[:, 1:].any():
+            return self._whole(x, state)
+        return self._pieces(x, state, starts, final=final)
 
     def _whole(self, x: Tensor, state: TorchState) -> tuple[Tensor, TorchState]:
         """Run over sequences [B, T, in] in which no episode starts."""
@@ -246,68 +266,72 @@ class TorchCore(nn.Module):
         output, final = self.module(x, self._for_module(state))
         return output if batch_first else output.transpose(0, 1), self._from_module(final)
 
-    def _pieces(self, x: Tensor, state: TorchState, starts: Tensor) -> tuple[Tensor, TorchState]:
+    def _pieces(
+        self, x: Tensor, state: TorchState, starts: Tensor, *, final: bool
+    ) -> tuple[Tensor, TorchState]:
         """Run over sequences [B, T, in], cut into pieces where an episode starts."""
         batch, steps = starts.shape
-        begins = starts.cpu().clone()
+        begins = starts.cpu().numpy().copy()
         begins[:, 0] = True
-        positions = begins.flatten().nonzero().squeeze(1)  # in [B · T], of each piece's first step
-        lengths = torch.diff(positions, append=torch.tensor([batch * steps]))
-        is_last = (positions + lengths) % steps == 0
-        initial = _reset(state, starts[:, 0])
+        first = np.flatnonzero(begins)  # position in [B · T] of each piece's first step
+        lengths = np.diff(first, append=batch * steps)
+        is_last = (first + lengths) % steps == 0
+        alone = ~is_last if final else np.ones_like(is_last)
 
-        parts = self._inner_pieces(x, initial, positions[~is_last], lengths[~is_last])
-        last, final = self._last_pieces(x, initial, positions[is_last] % steps)
-        where, outputs = (torch.cat(found) for found in zip(*parts, *last, strict=True))
-        ordered = outputs.new_empty(batch * steps, self.output_size)
-        ordered = ordered.index_copy(0, where.to(x.device), outputs)
-        return ordered.view(batch, steps, -1), final
+        parts = self._groups_of_pieces(x, state, first[alone], lengths[alone])
+        if final:
+            more, state = self._last_pieces(x, state, first[is_last] % steps)
+            parts += more
+        where = np.concatenate([places.ravel() for places, _ in parts])
+        rows = np.flatnonzero(where >= 0)
+        row_of = np.empty(batch * steps, np.int64)
+        row_of[where[rows]] = rows
+        outputs = torch.cat([output.flatten(0, 1) for _, output in parts])
+        outputs = outputs.index_select(0, torch.from_numpy(row_of).to(x.device))
+        return outputs.view(batch, steps, -1), state
 
-    def _inner_pieces(
-        self, x: Tensor, initial: TorchState, positions: Tensor, lengths: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Run over pieces that another one follows, those of similar length together.
+    def _groups_of_pieces(
+        self, x: Tensor, state: TorchState, first: Indices, lengths: Indices
+    ) -> list[tuple[Indices, Tensor]]:
+        """Run over pieces whose final states nobody needs, those of similar length together.
 
         Returns:
-            Positions in [B · T] and the outputs there.
+            Positions in [B · T], -1 for padding, and the outputs.
         """
         steps, flat = x.shape[1], x.flatten(0, 1)
         results = []
-        for size in torch.unique(exponents := torch.frexp(lengths.double() - 0.5).exponent):
-            begin, length = positions[exponents == size], lengths[exponents == size]
-            offsets = torch.arange(int(length.max()))
-            # Short ones go on into what follows them; that is left out of the result.
-            grid = (begin[:, None] + offsets).clamp(max=len(flat) - 1)
-            inputs = flat.index_select(0, grid.flatten().to(x.device)).view(*grid.shape, -1)
-            output, _ = self._whole(inputs, _select(initial, begin // steps, begin % steps == 0))
-            valid = offsets < length[:, None]
-            results.append((grid[valid], output[valid.to(x.device)]))
+        for group in _groups(lengths):
+            begin, length = first[group], lengths[group]
+            offsets = np.arange(length.max())
+            grid = np.minimum(begin[:, None] + offsets, len(flat) - 1)
+            inputs = flat.index_select(0, torch.from_numpy(grid.ravel()).to(x.device))
+            initial = _select(state, begin // steps, begin % steps == 0)
+            output, _ = self._whole(inputs.view(*grid.shape, -1), initial)
+            results.append((np.where(offsets < length[:, None], grid, -1), output))
         return results
 
     def _last_pieces(
-        self, x: Tensor, initial: TorchState, times: Tensor
-    ) -> tuple[list[tuple[Tensor, Tensor]], TorchState]:
+        self, x: Tensor, state: TorchState, times: Indices
+    ) -> tuple[list[tuple[Indices, Tensor]], TorchState]:
         """Run over the pieces with which the sequences end, begun at `times` [B].
 
-        All end together, with the state that is wanted: whenever another begins, it joins in.
+        They end together, with the state that is wanted: whenever another begins, it joins in.
         """
         steps = x.shape[1]
-        order = torch.argsort(times, stable=True)
-        sorted_times = times[order]
-        limits = [*torch.unique(times).tolist(), steps]
-        kept = sorted_times == 0  # others begin at zero
-        state, results, joined = _select(initial, order[:0], kept[:0]), [], 0
-        for now, until in itertools.pairwise(limits):
-            count = int((sorted_times <= now).sum())
-            fresh = _select(initial, order[joined:count], kept[joined:count])
-            pairs = zip(state, fresh, strict=True)
-            state = type(initial)(*(torch.cat(pair) for pair in pairs))
-            running, joined = order[:count], count
-            output, state = self._whole(x[running.to(x.device), now:until], state)
-            where = running[:, None] * steps + torch.arange(now, until)
-            results.append((where.flatten(), output.flatten(0, 1)))
-        back = torch.argsort(order).to(x.device)
-        return results, map_tree(lambda leaf: leaf[back], state)
+        order = np.argsort(times, kind="stable")
+        kept = times[order] == 0  # others begin at zero
+        running, results, joined = _select(state, order[:0], kept[:0]), [], 0
+        for now, until in itertools.pairwise([*np.unique(times).tolist(), steps]):
+            count = int((times <= now).sum())
+            fresh = _select(state, order[joined:count], kept[joined:count])
+            pairs = zip(running, fresh, strict=True)
+            running = type(state)(*(torch.cat(pair) for pair in pairs))
+            samples, joined = order[:count], count
+            inputs = x[torch.from_numpy(samples).to(x.device), now:until]
+            output, running = self._whole(inputs, running)
+            results.append((samples[:, None] * steps + np.arange(now, until), output))
+        back = torch.from_numpy(np.argsort(order)).to(x.device)
+        return results, map_tree(lambda leaf: leaf[back], running)
 
     @staticmethod
     def _for_module(state: TorchState) -> Any:
@@ -325,10 +349,23 @@ def _reset(state: TorchState, starts: Tensor) -> TorchState:
     return map_tree(lambda leaf: leaf.masked_fill(starts[:, None, None], 0), state)
 
 
-def _select(state: TorchState, samples: Tensor, kept: Tensor) -> TorchState:
+def _select(state: TorchState, samples: Indices, kept: NDArray[np.bool_]) -> TorchState:
     """Return the states of some samples, zeros where they are not to be kept."""
+    index, drop = torch.from_numpy(samples), torch.from_numpy(~kept)[:, None, None]
 
     def select(leaf: Tensor) -> Tensor:
-        return leaf[samples.to(leaf.device)].masked_fill(~kept.to(leaf.device)[:, None, None], 0)
+        return leaf[index.to(leaf.device)].masked_fill(drop.to(leaf.device), 0)
 
     return map_tree(select, state)
+
+
+def _groups(lengths: Indices) -> list[Indices]:
+    """Group pieces so that a group's padding costs no more than a further call of the module."""
+    order = np.argsort(-lengths, kind="stable")
+    groups, begin, padding = [], 0, 0
+    for k, length in enumerate(lengths[order].tolist()):
+        padding += int(lengths[order[begin]]) - length
+        if padding > _PADDING:
+            groups.append(order[begin:k])
+            begin, padding = k, 0
+    return [*groups, order[begin:]] if len(order) else []

@@ -180,7 +180,7 @@ class PlasticPolicy(ActorCriticPolicy):
         """
         batch, steps = episode_starts.shape
         features = self.extract_features(map_tree(lambda part: part.flatten(0, 1), obs))
-        output, _ = self.core(features.view(batch, steps, -1), state, episode_starts)  # type: ignore[union-attr]
+        output = self._core_outputs(features.view(batch, steps, -1), state, episode_starts)  # type: ignore[union-attr]
         distribution, values = self._heads(output.flatten(0, 1))
         log_prob = distribution.log_prob(actions.flatten(0, 1))
         entropy = distribution.entropy()
@@ -253,6 +253,13 @@ class PlasticPolicy(ActorCriticPolicy):
         with torch.no_grad():
             self.extract_features(map_tree(lambda part: part.flatten(0, 1), observations))
         self.features_extractor.eval()
+
+    def _core_outputs(self, x: Tensor, state: State, episode_starts: Tensor) -> Tensor:
+        """Return the core's outputs [B, T, …] for features [B, T, …]."""
+        if hasattr(self.core, "outputs"):
+            return self.core.outputs(x, state, episode_starts)  # type: ignore[no-any-return]
+        outputs, _ = self.core(x, state, episode_starts)
+        return outputs  # type: ignore[no-any-return]
 
     def _heads(self, output: Tensor) -> tuple[Distribution, Tensor]:
         """Return the distribution of actions and the values [N] for outputs [N, …] of the core."""

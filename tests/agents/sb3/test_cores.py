@@ -72,6 +72,11 @@ def test_equals_a_loop_with_all_gradients(name, share):
     torch.testing.assert_close(
         gradients(core, x, state, *actual), gradients(core, x, state, *expected)
     )
+    outputs, expected = core.outputs(x, state, starts), loop(core.module, x, state, starts)
+    torch.testing.assert_close(outputs, expected[0])
+    torch.testing.assert_close(
+        gradients(core, x, state, outputs, ()), gradients(core, x, state, expected[0], ())
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,6 +90,7 @@ def test_any_starts(data):
     actual, expected = core(x, state, starts), loop(core.module, x, state, starts)
     torch.testing.assert_close(actual[0], expected[0])
     torch.testing.assert_close(actual[1], expected[1])
+    torch.testing.assert_close(core.outputs(x, state, starts), expected[0])
 
 
 @pytest.mark.parametrize("name", MODULES)

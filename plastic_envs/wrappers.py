@@ -197,7 +197,12 @@ class _Previous:
         self, space: spaces.Space[Any], actions: spaces.Space[Any], bounds: tuple[float, float]
     ) -> None:
         flat = _flat_actions(actions)
-        self._actions, self._size = actions, flat.shape[0]
+        self._size, self._offsets = flat.shape[0], None
+        if isinstance(actions, (spaces.Discrete, spaces.MultiDiscrete)):
+            counts = actions.nvec if isinstance(actions, spaces.MultiDiscrete) else actions.n
+            counts = np.asarray(counts, np.int64).ravel()
+            starts = np.asarray(actions.start, np.int64).ravel()
+            self._offsets = counts.cumsum() - counts - starts  # of a choice's place in the one-hot
         low = np.append(np.minimum(flat.low, 0), min(bounds[0], 0)).astype(np.float32)
         high = np.append(np.maximum(flat.high, 0), max(bounds[1], 0)).astype(np.float32)
         self._low, self._high = low[:-1], high[:-1]
@@ -224,15 +229,11 @@ class _Previous:
 
     def noted(self, actions: NDArray[Any], rewards: NDArray[Any]) -> FloatArray:
         """Return the past [B, A + 1] that actions [B, …] and rewards [B] make."""
-        past = self.nothing(len(actions))
-        space = self._actions
-        if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-            choices = actions.reshape(len(actions), -1) - np.asarray(space.start).ravel()
-            counts = space.nvec.ravel() if isinstance(space, spaces.MultiDiscrete) else [space.n]
-            firsts = np.cumsum(np.append(0, counts[:-1]))
-            past[np.arange(len(past))[:, None], firsts + choices] = 1
+        past, flat = self.nothing(len(actions)), actions.reshape(len(actions), -1)
+        if self._offsets is None:
+            past[:, :-1] = flat.clip(self._low, self._high)
         else:
-            past[:, :-1] = actions.reshape(len(actions), -1).clip(self._low, self._high)
+            past[np.arange(len(past))[:, None], self._offsets + flat] = 1
         past[:, -1] = rewards
         return past
 

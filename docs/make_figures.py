@@ -30,7 +30,20 @@ def main() -> None:
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
     _draw("regression-oracle", "PlasticRegression-v0", steps=36, oracle=True)
     _draw("few-shot-pixels", "PlasticFewShot-v0", steps=8, oracle=True, split="test")
+    _draw_played("bandit-oracle", "PlasticBandit-v0", steps=70)
+    _draw_played("target-search-oracle", "PlasticTargetSearch-v0", steps=70)
+    _draw_played("maze-oracle", "PlasticMaze-v0", steps=70)
     _draw_glyphs(rows=12, columns=20)
+
+
+def _draw_played(name: str, env_id: str, *, steps: int, **kwargs: Any) -> None:
+    """Draw an episode of an interactive task, as its oracle plays it."""
+    env = gym.make(env_id, render_mode="rgb_array", **kwargs)
+    env.reset(seed=1)
+    task = plastic_envs.make_task(env_id, **kwargs)
+    for action in task.play(task.oracle(), 1, seed=1).actions[0, :steps]:
+        env.step(action)
+    Image.fromarray(env.render()).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs: Any) -> None:

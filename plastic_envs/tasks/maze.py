@@ -92,7 +92,7 @@ class Maze(InteractiveTask):
     ## Scores
     Sum of rewards of an episode. Random actions: `random_score`, 8.7. Bound: the place is known
     from the start and the agent takes shortest ways, `optimal_score`, 520. The best without memory
-    is not known; a walker who never turns back, for which it needs its last action, gets 70.
+    is not known; a walker who never turns back, for which it needs its last action, gets 69.
 
     ## Version history
     - v0: first version.

@@ -92,9 +92,9 @@ def test_a_fixed_arm_scores_chance(arm):
     ("player", "kwargs", "expected"),
     [
         # Measured once, on 40,000 episodes of another seed; the errors there are 0.0008.
-        (ThompsonSampling(rng()), {}, 0.749),
-        (UpperConfidenceBound(), {}, 0.774),
-        (UpperConfidenceBound(2**0.5), {}, 0.661),
+        (ThompsonSampling(rng()), {}, 0.751),
+        (UpperConfidenceBound(), {}, 0.776),
+        (UpperConfidenceBound(2**0.5), {}, 0.660),
         (WinStayLoseShift(), {}, 0.683),
         (ThompsonSampling(rng()), {"num_arms": 2}, 0.640),
     ],
@@ -329,7 +329,7 @@ def test_the_reference_players_of_the_maze_score_what_the_page_says():
     assert task.optimal_score == pytest.approx(520.4, abs=0.1)
     # Measured once, on 40,000 episodes of another seed.
     assert scores(task, task.oracle(), 4000).mean() == pytest.approx(480, abs=7)
-    assert scores(task, Walker(rng()), 4000).mean() == pytest.approx(70, abs=2)
+    assert scores(task, Walker(rng()), 4000).mean() == pytest.approx(69.4, abs=2)
 
 
 def test_a_small_maze_by_hand():

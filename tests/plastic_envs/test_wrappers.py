@@ -204,6 +204,7 @@ def test_what_was_returned_is_the_callers_own(wrapper, form):
 @pytest.mark.parametrize("wrapper", PAIRS)
 @pytest.mark.parametrize("env_id", plastic_envs.ids("interactive"))
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version")
+@pytest.mark.filterwarnings("ignore:.*history has an unconventional shape")  # advice
 def test_checkers_find_nothing_to_object(env_id, wrapper):
     sb3_checker = pytest.importorskip("stable_baselines3.common.env_checker")
     env = wrapper(gym.make(env_id).unwrapped)

@@ -34,9 +34,10 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
     `RecurrentPPO`.
 
     Args:
-        observation_space: Dict of `"history"`, a Box [max_steps, …] that holds the observations so
-            far, oldest first, and then anything; and `"length"`, how many there are: a Box of
-            shape (1,) or (), or Discrete. (The replay buffers of Stable-Baselines3 refuse ().)
+        observation_space: Dict of one or more histories, each a Box [max_steps, …] that holds what
+            was observed so far, oldest first, and then anything; and of `"length"`, how many steps
+            that were: a Box of shape (1,) or (), or Discrete. (The replay buffers of
+            Stable-Baselines3 refuse ().) Images are not taken.
         features_dim: Entries of the features: the outputs of the plastic network.
         hidden_size: Its units.
         rule: Its plasticity rule; `"gradient"` if it is None.
@@ -69,21 +70,17 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
         **kwargs: Any,
     ) -> None:
         super().__init__(observation_space, features_dim)
-        if not isinstance(observation_space, spaces.Dict) or (
-            set(observation_space.spaces) != {"history", "length"}
-        ):
+        if not isinstance(observation_space, spaces.Dict) or len(observation_space.spaces) < 2:
             raise ValueError(
                 "observation_space must be a Dict of 'history' and 'length', as the History "
                 f"wrapper makes it; got {observation_space}"
             )
-        history, length = observation_space["history"], observation_space["length"]
-        shape = history.shape
-        if not isinstance(history, spaces.Box) or not shape or is_image_space(history):
-            raise ValueError(f"'history' must be a Box [max_steps, …] and no image, got {history}")
+        length = observation_space.spaces.get("length")
         self._one_hot = isinstance(length, spaces.Discrete)
-        if not self._one_hot and length.shape not in ((), (1,)):
+        if length is None or not (self._one_hot or length.shape in ((), (1,))):
             raise ValueError(f"'length' must be Discrete or a Box of one entry, got {length}")
-        size = math.prod(shape[1:])
+        self._histories = [name for name in observation_space.spaces if name != "length"]
+        size = sum(_entries_of_a_step(name, observation_space[name]) for name in self._histories)
         output_size = features_dim if core == "plastic" else None
         self.core = make_core(
             core, size, hidden_size, rule=rule, cell=cell, output_size=output_size, **kwargs
@@ -91,16 +88,26 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
         self._features_dim = self.core.output_size
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Return features [N, features_dim] of histories [N, max_steps, …] and lengths."""
-        history, length = observations["history"], observations["length"]
+        """Return features [N, features_dim] of histories [N, max_steps, …] and their lengths."""
         # Stable-Baselines3 hands Discrete observations on as one-hot vectors.
+        length = observations["length"]
         length = length.argmax(-1) if self._one_hot else length.long()
         last = (length.flatten() - 1).clamp(min=0)
-        seen = history[:, : int(last.max()) + 1]
-        outputs, _ = self.core(seen.reshape(*seen.shape[:2], -1))
+        steps = int(last.max()) + 1
+        histories = [observations[name][:, :steps] for name in self._histories]
+        x = torch.cat([part.reshape(*part.shape[:2], -1) for part in histories], dim=2)
+        outputs, _ = self.core(x)
         rows = torch.arange(len(outputs), device=outputs.device)
         features: Tensor = outputs[rows, last]
         return features
+
+
+def _entries_of_a_step(name: str, history: spaces.Space[Any]) -> int:
+    shape = history.shape
+    is_box = isinstance(history, spaces.Box) and bool(shape)
+    if not is_box or not shape or is_image_space(history) or len(shape) > 3:
+        raise ValueError(f"{name!r} must be a Box [max_steps, …] and no images, got {history}")
+    return math.prod(shape[1:])
 
 
 class ImageLabelExtractor(BaseFeaturesExtractor):

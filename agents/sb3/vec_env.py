@@ -14,10 +14,14 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-_STATELESS = (
-    vector.VectorObservationWrapper,
+from plastic_envs.wrappers import VectorHistory, VectorPreviousActionReward
+
+_TAKE_A_MASK = (
+    vector.VectorObservationWrapper,  # these three keep no state
     vector.VectorActionWrapper,
     vector.VectorRewardWrapper,
+    VectorHistory,
+    VectorPreviousActionReward,
 )
 
 
@@ -33,7 +37,7 @@ class VectorEnvAdapter(VecEnv):
     - `NEXT_STEP` needs one more call of `step`, which starts the new episodes and which
       Stable-Baselines3 must not see. If all episodes end together, as in this package's sequence
       tasks, the adapter makes that call itself. If only some end, the others cannot be held back,
-      so these alone are reset through `reset_mask`, which a plain `SyncVectorEnv` can do; any other
+      so these alone are reset through `reset_mask`, which a `SyncVectorEnv` can do; any other
       environment raises an error that says what to do instead.
 
     Every `info` also has `"TimeLimit.truncated"`, and at the end of an episode `"episode"` with
@@ -67,7 +71,7 @@ class VectorEnvAdapter(VecEnv):
         self.env = env
         self.spec = env.spec
         self._mode = AutoresetMode(mode)
-        self._resets_by_mask = self._mode is AutoresetMode.DISABLED or _is_plain_sync(env)
+        self._resets_by_mask = self._mode is AutoresetMode.DISABLED or _takes_a_mask(env)
         self._actions: Any = None
         self._began = time.time()
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -270,13 +274,13 @@ class VectorEnvAdapter(VecEnv):
         )
 
 
-def _is_plain_sync(env: VectorEnv[Any, Any, Any]) -> bool:
+def _takes_a_mask(env: VectorEnv[Any, Any, Any]) -> bool:
     """Say whether a mask in `reset` reaches a `SyncVectorEnv` and leaves nothing else behind.
 
-    Wrappers that keep a state may not expect a mask in mode NEXT_STEP, and `AsyncVectorEnv`
+    Other wrappers that keep a state may not expect a mask in mode NEXT_STEP, and `AsyncVectorEnv`
     without shared memory resets again at the next step (Gymnasium 1.4).
     """
-    while isinstance(env, _STATELESS):
+    while isinstance(env, _TAKE_A_MASK):
         env = env.env
     return isinstance(env, SyncVectorEnv)
 

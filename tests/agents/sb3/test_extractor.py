@@ -10,7 +10,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
-from agents.sb3 import PlasticFeaturesExtractor
+from agents.sb3 import PlasticFeaturesExtractor, VectorEnvAdapter
+from plastic_envs.wrappers import (
+    History,
+    PreviousActionReward,
+    VectorHistory,
+    VectorPreviousActionReward,
+)
 
 STEPS = 6
 LENGTHS = {
@@ -107,16 +113,37 @@ def test_unmodified_algorithms_learn_with_it(algorithm, length, tmp_path):
     )
 
 
+def test_with_the_history_wrapper():
+    """Also around previous action and reward, single and vector, of a foreign environment."""
+    single = History(PreviousActionReward(gym.make("PlasticBandit-v0")))
+    envs = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
+    cartpole = VectorEnvAdapter(VectorHistory(VectorPreviousActionReward(envs), max_steps=20))
+    kwargs = {"features_extractor_class": PlasticFeaturesExtractor}
+    DQN("MultiInputPolicy", single, learning_starts=20, policy_kwargs=kwargs).learn(40)
+    A2C("MultiInputPolicy", cartpole, n_steps=20, policy_kwargs=kwargs).learn(80)
+
+
+def test_several_histories_are_joined():
+    parts = {"one": spaces.Box(-1, 1, (4, 2)), "two": spaces.Box(-1, 1, (4, 3, 2))}
+    extractor = PlasticFeaturesExtractor(spaces.Dict(length=spaces.Box(1, 4, (1,)), **parts))
+    assert extractor.core.input_size == 8
+    seen = {name: torch.randn(5, *part.shape) for name, part in parts.items()}
+    features = extractor({**seen, "length": torch.full((5, 1), 3.0)})
+    joined = torch.cat([seen["one"], seen["two"].flatten(2)], dim=2)[:, :3]
+    torch.testing.assert_close(features, extractor.core(joined)[0][:, -1])
+
+
 @pytest.mark.parametrize(
     ("space", "problem"),
     [
         (spaces.Box(0, 1, (3,)), "'history' and 'length'"),
         (spaces.Dict(history=spaces.Discrete(3), length=LENGTHS["scalar"]), "must be a Box"),
+        (spaces.Dict(a=spaces.Box(0, 1, (3, 2)), b=spaces.Box(0, 1, (3, 2))), "'length' must be"),
         (
             spaces.Dict(
                 history=spaces.Box(0, 255, (STEPS, 9, 9), np.uint8), length=LENGTHS["scalar"]
             ),
-            "no image",
+            "no images",
         ),
         (
             spaces.Dict(history=spaces.Box(0, 1, (STEPS, 2)), length=spaces.Box(0, 1, (2,))),

@@ -2,6 +2,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from plastic_envs.interactive_rendering import _way
+
 IDS = ["PlasticBandit-v0", "PlasticMaze-v0", "PlasticTargetSearch-v0"]
 
 
@@ -113,3 +115,15 @@ def test_the_drawing_of_a_maze():
     assert signs[goal] == "R" or env._state.position[0] == goal
     assert len(signs) == 25
     assert env.render().splitlines()[5] == f"visits {env._state.visits[0]}"
+
+
+def test_the_way_in_a_maze_starts_anew_after_a_visit():
+    env = start("PlasticMaze-v0", "rgb_array", size=5)
+    rng, way, visits = np.random.default_rng(0), [12], 0
+    for _ in range(60):
+        *_, info = env.step(rng.integers(4))
+        place = int(env._state.position[0])
+        way = [place] if info["reached"] else [*way, place]
+        visits += info["reached"]
+        assert _way(env._views(env._step)[0]).tolist() == way
+    assert visits > 2

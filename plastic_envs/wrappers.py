@@ -6,7 +6,7 @@ ours.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,6 +18,11 @@ from numpy.typing import NDArray
 
 from plastic_envs.tasks.base import BoolArray, Observations, check_int
 from plastic_envs.tasks.draws import FloatArray
+
+if TYPE_CHECKING:
+    _VectorWrapper = VectorWrapper[Any, Any, Any, Any, NDArray[Any]]
+else:
+    _VectorWrapper = VectorWrapper  # in older versions of Gymnasium it takes no types
 
 _ACTION, _REWARD = "previous_action", "previous_reward"
 _HISTORY, _LENGTH = "history", "length"
@@ -75,7 +80,7 @@ class PreviousActionReward(
         return self._previous.added(observation, past), reward, *ends, info
 
 
-class VectorPreviousActionReward(VectorWrapper[Any, Any, Any, Any, NDArray[Any]]):
+class VectorPreviousActionReward(_VectorWrapper):
     """`PreviousActionReward` for vector environments, which see for argument and form."""
 
     def __init__(
@@ -162,7 +167,7 @@ class History(gym.Wrapper[Observations, Any, Observations, Any], RecordConstruct
         return self._memory.shown(0)
 
 
-class VectorHistory(VectorWrapper[Any, Any, Any, Any, NDArray[Any]]):
+class VectorHistory(_VectorWrapper):
     """`History` for vector environments, which see for argument and form."""
 
     def __init__(self, env: VectorEnv[Any, Any, Any], max_steps: int | None = None) -> None:

@@ -14,7 +14,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from agents.cells import Cell
-from agents.encoders import EncoderName, ImageLabelEncoder, make_encoder
+from agents.encoders import EncoderName, make_encoder
+from agents.label_encoder import ImageLabelEncoder
 from agents.network import CellName, RuleName
 from agents.rules import Rule
 from agents.sb3.cores import CoreFactory, CoreName, make_core

@@ -5,7 +5,7 @@ import plastic_envs
 from plastic_envs.images import Arrays
 from tests.plastic_envs.image_files import SMALL1, SMALL2, omniglot_archive
 
-_DEFAULTS = [(env_id, {}) for env_id in plastic_envs.ids()]
+_DEFAULTS = [(env_id, {}) for env_id in plastic_envs.ids("sequence")]
 _OTHERS = [
     ("PlasticCopy-v0", {"length": 4, "dim": 3, "delay": 5}),
     ("PlasticCueReward-v0", {"noise": 0, "num_cues": 3, "cue_size": 5, "episode_length": 7}),

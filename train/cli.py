@@ -15,8 +15,9 @@ from train.config import TrainConfig
 from train.demo import DemoConfig, run_demo
 from train.evaluation import evaluate as evaluate_run
 from train.plot import plot_runs
-from train.run_folder import CheckpointName, Record, RunFolder
-from train.supervised import NonFiniteLossError, default_folder
+from train.rl_config import RLConfig
+from train.run_folder import CheckpointName, Record, RLRunFolder, RunFolder, open_run
+from train.supervised import default_folder
 from train.supervised import train as train_network
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     """Meta-train a network on a memory or few-shot task, by supervised learning."""
     config = command.config
     if command.resume is not None:
-        others = [name for name in _options() if name not in ("resume", "json", "no-json")]
-        if others:
-            raise ValueError(
-                "--resume goes on with the settings of its run: it cannot be combined with "
-                + ", ".join(f"--{name}" for name in others)
-            )
+        _check_resume_stands_alone()
         folder = RunFolder(command.resume)
         config = folder.config()
     else:
@@ -69,6 +65,71 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class TrainRLCommand:
+    """Train an agent by reinforcement learning, on any Gymnasium environment.
+
+    Example: plastic train-rl --env PlasticBandit-v0 --rule hebbian --cell rnn --steps 1000000
+    """
+
+    config: Annotated[RLConfig, tyro.conf.arg(name="")] = field(default_factory=RLConfig)
+    out: Path | None = None
+    """Folder of the run; runs/ENV-AGENT-seedN if not given."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with its settings."""
+    json: bool = False
+    """Print the last metrics as a JSON line."""
+
+
+@app.command(name="train-rl")
+def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None:
+    """Train an agent by reinforcement learning, on any Gymnasium environment."""
+    from train.reinforcement import train as train_agent  # Stable-Baselines3 is an extra
+
+    config = command.config
+    if command.resume is not None:
+        _check_resume_stands_alone()
+        folder = RLRunFolder(command.resume)
+        config = folder.config()
+    else:
+        folder = RLRunFolder(command.out or Path("runs") / config.name)
+    logger.info("training in %s", folder.path)
+    record = train_agent(
+        config, folder, resume=command.resume is not None, progress=sys.stderr.isatty()
+    )
+    if command.json:
+        _print_json({"run": str(folder.path), **record})
+    else:
+        print(
+            f"{folder.path}: validation score {record['val_score']:.4f} ± "
+            f"{record['val_interval']:.4f} after {record['step']} steps"
+        )
+
+
+@app.command(name="watch")
+def watch(
+    run: tyro.conf.Positional[Path],
+    output: Path = Path("episode.gif"),
+    checkpoint: CheckpointName = "best",
+    seed: int | None = None,
+) -> None:
+    """Record an episode of an agent trained by reinforcement learning, as moving or still picture.
+
+    Args:
+        run: Folder of the run.
+        output: The picture; its ending says the format: moving (gif, webp, png), or another of the
+            last step alone.
+        checkpoint: Which checkpoint.
+        seed: Seed of the episode; the first test episode of the run if not given.
+    """
+    from train.recording import record  # Stable-Baselines3 is an extra
+
+    folder = open_run(run)
+    if not isinstance(folder, RLRunFolder):
+        raise ValueError(f"{run} was trained by supervised learning; `plastic plot` shows it")
+    print(record(folder, output, checkpoint=checkpoint, seed=seed))
+
+
 @app.command(name="evaluate")
 def evaluate(
     run: tyro.conf.Positional[Path],
@@ -78,7 +139,9 @@ def evaluate(
     threads: int | None = None,
     json: bool = False,
 ) -> None:
-    """Score a trained network on test episodes, by acting and on whole sequences.
+    """Score a trained network or agent on test episodes.
+
+    A network is scored by acting and on whole sequences, which must agree.
 
     Args:
         run: Folder of the run.
@@ -90,13 +153,20 @@ def evaluate(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    result = evaluate_run(RunFolder(run), checkpoint=checkpoint, num_episodes=episodes, seed=seed)
+    folder = open_run(run)
+    if isinstance(folder, RLRunFolder):
+        from train.rl_evaluation import evaluate_agent  # Stable-Baselines3 is an extra
+
+        result = evaluate_agent(folder, checkpoint=checkpoint, num_episodes=episodes, seed=seed)
+    else:
+        result = evaluate_run(folder, checkpoint=checkpoint, num_episodes=episodes, seed=seed)
     if json:
         _print_json(result)
     else:
-        for name, value in result.items():
+        references = result.pop("references", {})
+        for name, value in {**result, **references}.items():
             print(f"{name:20s} {value:.6g}" if isinstance(value, float) else f"{name:20s} {value}")
-    if not result["agree"]:
+    if not result.get("agree", True):
         logger.error("acting and whole sequences disagree: this is a fault of the program")
         sys.exit(1)
 
@@ -114,7 +184,7 @@ def plot(
         output: The figure; its ending says the format (png, svg, pdf).
         json: Print a JSON line.
     """
-    path = plot_runs([RunFolder(run) for run in runs], output)
+    path = plot_runs([open_run(run) for run in runs], output)
     if json:
         _print_json({"figure": str(path), "runs": [str(run) for run in runs]})
     else:
@@ -157,9 +227,18 @@ def main() -> None:
         )
     try:
         app.cli(prog="plastic", description="Networks with plastic weights: train, score, look.")
-    except (ValueError, OSError, MemoryError, NonFiniteLossError) as error:
+    except (ValueError, OSError, MemoryError, ImportError, RuntimeError) as error:
         logger.error("%s", error)
         sys.exit(1)
+
+
+def _check_resume_stands_alone() -> None:
+    others = [name for name in _options() if name not in ("resume", "json", "no-json")]
+    if others:
+        raise ValueError(
+            "--resume goes on with the settings of its run: it cannot be combined with "
+            + ", ".join(f"--{name}" for name in others)
+        )
 
 
 def _options() -> list[str]:

@@ -253,7 +253,7 @@ class TrainConfig:
         Raises:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
-        return _from_dict(TrainConfig, json.loads(text))
+        return from_dict(TrainConfig, json.loads(text))
 
 
 def _changed(settings: Any) -> str:
@@ -266,7 +266,7 @@ def _field_of(task: str) -> str:
     return task.replace("-", "_")
 
 
-def _from_dict(cls: type[_T], data: Any) -> _T:
+def from_dict(cls: type[_T], data: Any) -> _T:
     """Make a dataclass, with those in it, from what `dataclasses.asdict` returned."""
     if not isinstance(data, dict):
         raise ValueError(f"settings of {cls.__name__} must be an object, got {data!r}")
@@ -277,7 +277,7 @@ def _from_dict(cls: type[_T], data: Any) -> _T:
         if name not in known:
             raise ValueError(f"{cls.__name__} has no setting {name!r}")
         if is_dataclass(hints[name]):
-            made[name] = _from_dict(hints[name], value)
+            made[name] = from_dict(hints[name], value)
         elif _fits(value, hints[name]):
             made[name] = value
         else:
@@ -289,6 +289,9 @@ def _fits(value: Any, hint: Any) -> bool:
     """Say whether a value read from JSON is of a type as the settings use them."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    if get_origin(hint) is dict:
+        _, values = get_args(hint)
+        return isinstance(value, dict) and all(_fits(part, values) for part in value.values())
     if get_args(hint):
         return any(_fits(value, option) for option in get_args(hint))
     if isinstance(value, bool) or hint is bool:

@@ -1,19 +1,23 @@
 """From run folders to a figure of their learning curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from train.config import TrainConfig
 from train.evaluation import network_names, probe_eta
-from train.plotting import Curve, comparison_figure, group, save
-from train.run_folder import RunFolder
+from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
+from train.references import reference_scores
+from train.rl_config import RLConfig
+from train.run_folder import RLRunFolder, RunFolder
 from train.supervised import evaluation_seed
 
 
-def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
+def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path) -> Path:
     """Draw learning curves and η_t of runs of one task; runs that differ in seed only are joined.
 
     Args:
@@ -30,24 +34,69 @@ def plot_runs(folders: Sequence[RunFolder], output: Path) -> Path:
     folders = list({folder.path.resolve(): folder for folder in folders}.values())
     if not folders:
         raise ValueError("name at least one run folder")
+    supervised = [folder for folder in folders if isinstance(folder, RunFolder)]
+    reinforced = [folder for folder in folders if isinstance(folder, RLRunFolder)]
+    if supervised and reinforced:
+        raise ValueError(
+            f"one figure shows one way of learning: {supervised[0].path} is supervised, "
+            f"{reinforced[0].path} is not"
+        )
+    figure = _supervised_figure(supervised) if supervised else _rl_figure(reinforced)
+    save(figure, output)
+    return output
+
+
+def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:
     configs = [folder.config() for folder in folders]
     tasks = [config.task_for("validation") for config in configs]
+    _check_one_task(folders, tasks)
     task = tasks[0]
+    curves = [_curve(*each) for each in zip(folders, _labels(configs), strict=True)]
+    levels = {"chance": task.chance_score}
+    if task.optimal_score is not None:
+        levels["optimum"] = task.optimal_score
+    else:
+        episodes = task.sample_episodes(1_000, evaluation_seed(configs[0]))
+        levels[task.oracle_name] = task.score(task.oracle(episodes.observations), episodes)
+    limits = (0.0, 1.0)
+    if not task.higher_is_better:
+        highest = max(task.chance_score, *(curve.scores[:, 1:].max(initial=0) for curve in curves))
+        limits = (0.0, 1.15 * min(highest, 2 * task.chance_score))
+    title = f"{type(task).__name__}: validation score"
+    axis = ScoreAxis(title, task.score_name, "training step", levels, limits)
+    return comparison_figure(axis, group(curves))
+
+
+def _rl_figure(folders: Sequence[RLRunFolder]) -> Figure:
+    configs = [folder.config() for folder in folders]
+    _check_one_task(folders, [(config.env, config.env_kwargs) for config in configs])
+    curves = [_curve(*each) for each in zip(folders, _rl_labels(configs), strict=True)]
+    task, name = configs[0].task, "return of an episode"
+    levels: dict[str, float] = {}
+    if task is not None:
+        name, levels = task.score_name, reference_scores(task)
+    axis = ScoreAxis(f"{configs[0].env}: validation score", name, "environment step", levels)
+    return comparison_figure(axis, group(curves))
+
+
+def _check_one_task(folders: Sequence[RunFolder | RLRunFolder], tasks: Sequence[Any]) -> None:
     for folder, other in zip(folders, tasks, strict=True):
-        if other != task:
+        if other != tasks[0]:
             raise ValueError(
-                f"one figure shows one task: {folders[0].path} is of {task}, "
+                f"one figure shows one task: {folders[0].path} is of {tasks[0]}, "
                 f"{folder.path} of {other}"
             )
-    labels = _labels(configs)
-    curves = [_curve(*each) for each in zip(folders, labels, strict=True)]
-    optimum, label = task.optimal_score, "optimum"
-    if optimum is None:
-        episodes = task.sample_episodes(1_000, evaluation_seed(configs[0]))
-        optimum = task.score(task.oracle(episodes.observations), episodes)
-        label = task.oracle_name
-    save(comparison_figure(task, group(curves), optimum, label), output)
-    return output
+
+
+def _rl_labels(configs: Sequence[RLConfig]) -> list[str]:
+    """Name runs by their core and whatever else differs between them, but for the seed."""
+    ignored = ("seed", "threads", "core", "rule", "cell", "hidden_size")
+    flat = []
+    for config in configs:
+        network, ppo = asdict(config.network), asdict(config.ppo)
+        flat.append(asdict(config) | network | network["plasticity"] | ppo)
+    names = [config.network.name.replace("-", " ") for config in configs]
+    return _with_differences(names, flat, ignored)
 
 
 def _labels(configs: Sequence[TrainConfig]) -> list[str]:
@@ -60,25 +109,32 @@ def _labels(configs: Sequence[TrainConfig]) -> list[str]:
         settings = asdict(config) | network | network["plasticity"] | asdict(config.few_shot)
         started = "trained" if config.encoder_run is None else "fine-tuned"
         flat.append(settings | {"encoder_training": "frozen" if config.frozen else started})
+    names = [" ".join(str(each[name]) for name in named) for each in flat]
+    return _with_differences(names, flat, (*named, *ignored))
+
+
+def _with_differences(
+    names: Sequence[str], settings: Sequence[Mapping[str, Any]], ignored: Sequence[str]
+) -> list[str]:
+    """Add to each name the settings in which some of all differ."""
     others = [
         name
-        for name, value in flat[0].items()
-        if name not in (*named, *ignored)
+        for name, value in settings[0].items()
+        if name not in ignored
         and not isinstance(value, dict)
-        and any(each[name] != value for each in flat)
+        and any(each[name] != value for each in settings)
     ]
     return [
-        " ".join(str(each[name]) for name in named)
-        + "".join(f", {name}={each[name]}" for name in others)
-        for each in flat
+        name + "".join(f", {other}={each[other]}" for other in others)
+        for name, each in zip(names, settings, strict=True)
     ]
 
 
-def _curve(folder: RunFolder, label: str) -> Curve:
+def _curve(folder: RunFolder | RLRunFolder, label: str) -> Curve:
     records = folder.metrics()
     if not records:
         raise ValueError(f"{folder.path} has no metrics yet")
-    eta = probe_eta(folder)
+    eta = probe_eta(folder) if isinstance(folder, RunFolder) else None
     return Curve(
         label=label,
         steps=np.array([record["step"] for record in records]),

@@ -1,6 +1,6 @@
 """Figures: learning curves, plasticity over an episode, one episode's answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from plastic_envs.tasks import Episodes, SequenceTask
 from plastic_envs.tasks.base import at
 from plastic_envs.tasks.draws import FloatArray
 
-_CHANCE, _OPTIMUM = "0.55", "0.2"
+_LEVELS = (("0.55", "--"), ("0.2", ":"), ("0.4", "-."))  # colour and style
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,27 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def comparison_figure(
-    task: SequenceTask, curves: Sequence[Curve], optimum: float, optimum_label: str
-) -> Figure:
-    """Draw learning curves with chance and optimum, and η_t over an episode beside them.
+@dataclass(frozen=True)
+class ScoreAxis:
+    """What scores are drawn against.
+
+    Attributes:
+        title: Above the curves.
+        score_name: What the score is.
+        x_name: What is counted to the right.
+        levels: Scores to compare with, by name: grey lines.
+        limits: Range of the axis; None where the data shall say.
+    """
+
+    title: str
+    score_name: str
+    x_name: str
+    levels: Mapping[str, float]
+    limits: tuple[float, float] | None = None
+
+
+def comparison_figure(axis: ScoreAxis, curves: Sequence[Curve]) -> Figure:
+    """Draw learning curves beside scores to compare with, and η_t over an episode beside them.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed.
     """
@@ -55,11 +72,12 @@ def comparison_figure(
     figure = new_figure(9.6 if plastic else 5.6, 4.0)
     axes = figure.subplots(1, 2 if plastic else 1, squeeze=False)[0]
     colors = {curve.label: f"C{i}" for i, curve in enumerate(curves)}
-    _draw_scores(axes[0], task, curves, colors, optimum, optimum_label)
+    _draw_scores(axes[0], axis, curves, colors)
     if plastic:
         for curve in plastic:
             assert curve.eta is not None
-            _line_and_band(axes[1], np.arange(task.num_steps), curve.eta, curve.label, colors)
+            steps = np.arange(curve.eta.shape[1])
+            _line_and_band(axes[1], steps, curve.eta, curve.label, colors)
         axes[1].set(xlabel="step of the episode", ylabel="plasticity rate η (as applied)")
         axes[1].set_ylim(bottom=0)
         axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -123,27 +141,16 @@ def group(curves: Sequence[Curve]) -> list[Curve]:
 
 
 def _draw_scores(
-    axes: Axes,
-    task: SequenceTask,
-    curves: Sequence[Curve],
-    colors: dict[str, str],
-    optimum: float,
-    optimum_label: str,
+    axes: Axes, axis: ScoreAxis, curves: Sequence[Curve], colors: dict[str, str]
 ) -> None:
     for curve in curves:
         _line_and_band(axes, curve.steps, curve.scores, curve.label, colors)
-    chance = task.chance_score
-    axes.axhline(chance, color=_CHANCE, ls="--", lw=1)
-    axes.annotate("chance", (1, chance), (-2, 2), color=_CHANCE, fontsize=8, **_AT_THE_EDGE)
-    axes.axhline(optimum, color=_OPTIMUM, ls=":", lw=1)
-    axes.annotate(optimum_label, (1, optimum), (-2, 2), color=_OPTIMUM, fontsize=8, **_AT_THE_EDGE)
-    axes.set(xlabel="training step", ylabel=task.score_name)
-    if task.higher_is_better:
-        axes.set_ylim(0, 1)
-    else:
-        highest = max([chance, *(curve.scores[:, 1:].max(initial=0) for curve in curves)])
-        axes.set_ylim(0, 1.15 * min(highest, 2 * chance))
-    axes.set_title(f"{type(task).__name__}: validation score", fontsize=10, loc="left")
+    for k, (name, level) in enumerate(axis.levels.items()):
+        color, style = _LEVELS[k % len(_LEVELS)]
+        axes.axhline(level, color=color, ls=style, lw=1)
+        axes.annotate(name, (1, level), (-2, 2), color=color, fontsize=8, **_AT_THE_EDGE)
+    axes.set(xlabel=axis.x_name, ylabel=axis.score_name, ylim=axis.limits)
+    axes.set_title(axis.title, fontsize=10, loc="left")
 
 
 def _line_and_band(

@@ -1,11 +1,11 @@
 """The folder of a training run: what lies in it, and how it is written and read.
 
-config.json      settings (TrainConfig)
+config.json      settings (TrainConfig; RLConfig in reinforcement learning)
 versions.json    what it ran on
 metrics.jsonl    a line per validation; the same for the same settings on the same machine
 timing.jsonl     seconds at each validation; not reproducible, hence apart
-last.pt          checkpoint of the last validation
-best.pt          checkpoint of the validation with the best score
+last.pt          checkpoint of the last validation; in reinforcement learning last.zip
+best.pt          checkpoint of the validation with the best score, or best.zip
 events.out.…     the same numbers and figures for TensorBoard
 """
 
@@ -17,21 +17,26 @@ import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import torch
 
 from train.config import Network, TrainConfig
+from train.rl_config import RLConfig, is_rl_config
+
+if TYPE_CHECKING:
+    from agents.sb3 import RecurrentPPO
 
 CheckpointName = Literal["best", "last"]
 Record = dict[str, Any]
+Config = TypeVar("Config", TrainConfig, RLConfig)
 
 _FORMAT = "plastic-checkpoint-1"
 _PACKAGES = ("plastic-envs", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
 
 
-class RunFolder:
-    """A folder that holds one training run.
+class _Folder(Generic[Config]):
+    """What the folders of all kinds of runs share.
 
     Args:
         path: Where it is, or shall be.
@@ -43,7 +48,7 @@ class RunFolder:
         self.metrics_path = path / "metrics.jsonl"
         self.timing_path = path / "timing.jsonl"
 
-    def create(self, config: TrainConfig) -> None:
+    def create(self, config: Config) -> None:
         """Make the folder for a new run.
 
         Raises:
@@ -58,19 +63,53 @@ class RunFolder:
         write_text(self.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
         write_text(self.config_path, config.to_json())
 
-    def config(self) -> TrainConfig:
+    def config(self) -> Config:
         """Read the settings.
 
         Raises:
             FileNotFoundError: If this is no run folder.
             ValueError: If the settings cannot be read.
         """
-        if not self.config_path.is_file():
-            raise FileNotFoundError(f"{self.path} is no run folder: it has no config.json")
+        text = _config_text(self.config_path)
         try:
-            return TrainConfig.from_json(self.config_path.read_text())
+            return self._read_config(text)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self.config_path} cannot be read: {error}") from error
+
+    def metrics(self) -> list[Record]:
+        """Read the metrics, a record per validation."""
+        return read_records(self.metrics_path)
+
+    def timing(self) -> list[Record]:
+        """Read the seconds of training at each validation."""
+        return read_records(self.timing_path)
+
+    def append(self, path: Path, record: Record) -> None:
+        """Add a line to a JSON-lines file."""
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def drop_after(self, step: int) -> None:
+        """Remove the records of steps that no checkpoint has kept."""
+        for path in (self.metrics_path, self.timing_path):
+            kept = [record for record in read_records(path) if record["step"] <= step]
+            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+    @staticmethod
+    def _read_config(text: str) -> Config:
+        raise NotImplementedError
+
+
+class RunFolder(_Folder[TrainConfig]):
+    """A folder that holds one supervised training run.
+
+    Args:
+        path: Where it is, or shall be.
+    """
+
+    @staticmethod
+    def _read_config(text: str) -> TrainConfig:
+        return TrainConfig.from_json(text)
 
     def checkpoint_path(self, name: CheckpointName) -> Path:
         """Where a checkpoint is."""
@@ -125,20 +164,61 @@ class RunFolder:
         load_parameters(network, content, self.checkpoint_path(name))
         return network.eval(), int(content["step"])
 
-    def metrics(self) -> list[Record]:
-        """Read the metrics, a record per validation."""
-        return read_records(self.metrics_path)
 
-    def append(self, path: Path, record: Record) -> None:
-        """Add a line to a JSON-lines file."""
-        with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+class RLRunFolder(_Folder[RLConfig]):
+    """A folder that holds one run of reinforcement learning.
 
-    def drop_after(self, step: int) -> None:
-        """Remove the records of steps that no checkpoint has kept."""
-        for path in (self.metrics_path, self.timing_path):
-            kept = [record for record in read_records(path) if record["step"] <= step]
-            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+    Args:
+        path: Where it is, or shall be.
+    """
+
+    @staticmethod
+    def _read_config(text: str) -> RLConfig:
+        return RLConfig.from_json(text)
+
+    def model_path(self, name: CheckpointName) -> Path:
+        """Where a checkpoint is, in Stable-Baselines3's format."""
+        return self.path / f"{name}.zip"
+
+    def save_model(self, name: CheckpointName, model: "RecurrentPPO") -> None:
+        """Write a checkpoint aside and move it into place: there is never half of one."""
+        aside = self.path / f"{name}.tmp.zip"
+        model.save(aside)
+        aside.replace(self.model_path(name))
+
+    def load_model(self, name: CheckpointName = "best") -> "RecurrentPPO":
+        """Read a checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If the file is damaged.
+        """
+        from agents.sb3 import RecurrentPPO  # Stable-Baselines3 is not always installed
+
+        path = self.model_path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: the run has not come that far")
+        try:
+            return RecurrentPPO.load(path, device="cpu")
+        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(
+                f"{path} cannot be read: damaged, or not a checkpoint ({_first_line(error)})"
+            ) from error
+
+
+def open_run(path: Path) -> RunFolder | RLRunFolder:
+    """Open the folder of a run, of whatever kind.
+
+    Raises:
+        FileNotFoundError: If this is no run folder.
+        ValueError: If its settings cannot be read.
+    """
+    folder = RunFolder(path)
+    try:
+        data = json.loads(_config_text(folder.config_path))
+    except ValueError as error:
+        raise ValueError(f"{folder.config_path} cannot be read: {error}") from error
+    return RLRunFolder(path) if is_rl_config(data) else folder
 
 
 def load_parameters(network: Network, content: Mapping[str, Any], path: Path) -> None:
@@ -174,6 +254,12 @@ def write_text(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".tmp")
     aside.write_text(text)
     aside.replace(path)
+
+
+def _config_text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is no run folder: it has no {path.name}")
+    return path.read_text()
 
 
 def _versions() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Recurrent cores: what remembers, inside a policy.
 
 Anything that has the methods of `RecurrentCore` will do. `agents.PlasticNetwork` is one with every
-rule and cell; `TorchCore` makes one of `torch.nn.LSTM`, `GRU` and `RNN`.
+rule and cell; `TorchCore` makes one of `torch.nn.LSTM`, `GRU` and `RNN`; `Feedforward` is what
+remembers nothing.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from agents.network import CellName, PlasticNetwork, RuleName
 from agents.rules import Rule
 from agents.sb3.trees import map_tree
 
-CoreName = Literal["plastic", "lstm", "gru", "rnn"]
+CoreName = Literal["plastic", "lstm", "gru", "rnn", "mlp"]
 CoreFactory = Callable[[int, int], nn.Module]
 
 State = TypeVar("State")
@@ -82,8 +83,9 @@ def make_core(
     """Make a recurrent core.
 
     Args:
-        core: `"plastic"` for a `PlasticNetwork`; `"lstm"`, `"gru"` or `"rnn"` for torch's; or a
-            function of `input_size` and `hidden_size` that makes a core, or a module of torch's.
+        core: `"plastic"` for a `PlasticNetwork`; `"lstm"`, `"gru"` or `"rnn"` for torch's; `"mlp"`
+            for a `Feedforward` core; or a function of `input_size` and `hidden_size` that makes a
+            core, or a module of torch's.
         input_size: Entries of an input.
         hidden_size: Units.
         rule: Plasticity rule of a `PlasticNetwork`; `"gradient"` if it is None.
@@ -122,9 +124,45 @@ def make_core(
             what = f"without {', '.join(missing)}" if missing else "that is no torch module"
             raise ValueError(f"core must make a RecurrentCore, but made a {type(made)} {what}")
         return made
+    if core == "mlp":
+        return Feedforward(input_size, hidden_size, **kwargs)
     if core not in _MODULES:
         raise ValueError(f"core must be one of {get_args(CoreName)} or a function, got {core!r}")
     return TorchCore(_MODULES[core](input_size, hidden_size, batch_first=True, **kwargs))
+
+
+class Feedforward(nn.Module):
+    """A layer with tanh that remembers nothing: what a memory is to be compared with.
+
+    Args:
+        input_size: Entries of an input.
+        hidden_size: Units.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(input_size, hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """Entries of an output."""
+        return self.layer.out_features
+
+    def initial_state(self, batch_size: int) -> tuple[()]:
+        """Return nothing: there is no state."""
+        return ()
+
+    def step(
+        self, x: Tensor, state: tuple[()] = (), episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, tuple[()]]:
+        """Compute the layer for inputs [B, input_size]."""
+        return torch.tanh(self.layer(x)), ()
+
+    def forward(
+        self, x: Tensor, state: tuple[()] = (), episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, tuple[()]]:
+        """Compute the layer for inputs [B, T, input_size], step by step."""
+        return self.step(x)
 
 
 class HiddenState(NamedTuple):

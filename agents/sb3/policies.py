@@ -44,8 +44,8 @@ class PlasticPolicy(ActorCriticPolicy):
             `NatureCNN`, everything else is flattened; or `features_extractor_class`.
         action_space: Box, Discrete, MultiDiscrete or MultiBinary.
         lr_schedule: Learning rate by the remaining progress.
-        core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, or a function of `input_size` and
-            `hidden_size` that makes a `RecurrentCore` or a module of torch's.
+        core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, `"mlp"` (no memory), or a function of
+            `input_size` and `hidden_size` that makes a `RecurrentCore` or a module of torch's.
         hidden_size: Units of the core.
         rule: Plasticity rule (plastic core only): `"gradient"` (the default), `"hebbian"`,
             `"none"`, or an `agents.Rule`.

@@ -255,13 +255,20 @@ class RecurrentPPO(OnPolicyAlgorithm):
         return values
 
     def train(self) -> None:
-        """Update the policy from the rollout."""
+        """Update the policy from the rollout.
+
+        A minibatch whose gradient is not finite, as can happen where fast weights grow over a long
+        rollout, changes nothing and is counted.
+
+        Raises:
+            RuntimeError: If that is so for every minibatch.
+        """
         policy, clip_range = self.policy, self._now(self.clip_range)
         clip_range_vf = None if self.clip_range_vf is None else self._now(self.clip_range_vf)
         policy.set_training_mode(True)
         self._update_learning_rate(policy.optimizer)
         epochs: list[list[dict[str, float]]] = []
-        goes_on = True
+        goes_on, skipped = True, 0
         while goes_on and len(epochs) < self.n_epochs:
             epochs.append([])
             self._n_updates += 1
@@ -273,12 +280,22 @@ class RecurrentPPO(OnPolicyAlgorithm):
                     break
                 policy.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
-                policy.optimizer.step()
+                norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
+                if norm.isfinite():
+                    policy.optimizer.step()
+                else:
+                    skipped += 1
+        if skipped and skipped == sum(map(len, epochs)):
+            raise RuntimeError(
+                f"no gradient of the update after {self.num_timesteps} steps is finite; a smaller "
+                "learning rate, a smaller base_eta of the rule or a shorter rollout (n_steps) may "
+                "help"
+            )
         if policy.has_statistics:
             for batch in self.rollout_buffer.sequences(self.envs_per_batch):
                 policy.update_statistics(batch.observations)
         self._record(epochs, clip_range, clip_range_vf)
+        self.logger.record("train/skipped_minibatches", skipped)
 
     def _record(
         self, epochs: list[list[dict[str, float]]], clip_range: float, clip_range_vf: float | None

@@ -72,6 +72,7 @@ class Bandit(InteractiveTask):
     num_trials: int = 100
 
     score_name: ClassVar[str] = "reward of a trial"
+    oracle_name: ClassVar[str] = "upper confidence bound"
 
     def __post_init__(self) -> None:
         """Check the arguments."""

@@ -78,10 +78,12 @@ class InteractiveTask(ABC):
 
     Attributes:
         score_name: What the score is, for figures.
+        oracle_name: What `oracle` is, likewise.
         higher_is_better: Always true: scores are rewards or shares of right answers.
     """
 
     score_name: ClassVar[str]
+    oracle_name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
 
     @property

@@ -108,6 +108,7 @@ class Maze(InteractiveTask):
     wall_penalty: float = 0.1
 
     score_name: ClassVar[str] = "return"
+    oracle_name: ClassVar[str] = "exploring, then knowing the way"
 
     def __post_init__(self) -> None:
         """Check the arguments."""

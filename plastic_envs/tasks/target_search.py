@@ -91,6 +91,7 @@ class TargetSearch(InteractiveTask):
     episode_length: int = 120
 
     score_name: ClassVar[str] = "share of right answers"
+    oracle_name: ClassVar[str] = "perfect inference"
 
     def __post_init__(self) -> None:
         """Check the arguments."""

@@ -1,0 +1,56 @@
+"""The environments of a reinforcement learning run, and their seeds."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import FlattenObservation
+
+import plastic_envs
+from plastic_envs.wrappers import VectorPreviousActionReward
+from train.rl_config import RLConfig
+
+_TEST = 3  # branch of the run's seed; those of training are in `train.reinforcement`
+
+
+def make_vec(
+    config: RLConfig,
+    num_envs: int,
+    render_mode: str | None = None,
+    autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+) -> VectorEnv[Any, Any, Any]:
+    """Make the environments of a run, with what the agent sees of its past.
+
+    Args:
+        config: Settings of the run.
+        num_envs: Number of environments.
+        render_mode: Passed on.
+        autoreset_mode: When the episode after the last one begins.
+
+    Raises:
+        ValueError: If Gymnasium cannot make them.
+    """
+    kwargs: dict[str, Any] = {"autoreset_mode": autoreset_mode}
+    if config.env not in plastic_envs.ids():
+        kwargs = {"vectorization_mode": "sync", "vector_kwargs": kwargs}
+    kwargs |= {"num_envs": num_envs, "render_mode": render_mode, **config.env_kwargs}
+    try:
+        env = gym.make_vec(config.env, **kwargs)
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise ValueError(f"the environment {config.env!r} cannot be made: {error}") from error
+    if not isinstance(env.single_observation_space, spaces.Box | spaces.Dict):
+        env = FlattenObservation(env)
+    return VectorPreviousActionReward(env) if config.previous_action_reward else env
+
+
+def evaluation_seed(config: RLConfig) -> int:
+    """Return the environment seed of a run's test episodes, which training never sees."""
+    return derived_seed(config, _TEST)
+
+
+def derived_seed(config: RLConfig, *branch: int) -> int:
+    """Return the seed of a branch, 31 bits, which Stable-Baselines3 and NumPy take."""
+    sequence = np.random.SeedSequence(config.seed, spawn_key=branch)
+    return int(sequence.generate_state(1)[0] >> 1)

@@ -1,0 +1,153 @@
+"""Scoring an agent that acts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from train.evaluation import summary
+from train.references import reference_scores
+from train.rl_config import RLConfig
+from train.rl_environments import evaluation_seed, make_vec
+from train.run_folder import CheckpointName, Record, RLRunFolder
+
+_NUM_ENVS = 64  # side by side in an evaluation
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode that was played.
+
+    Attributes:
+        rewards: float64 [T].
+        scored: bool [T], whether a step counts for the score; all do, if the environment does not
+            say.
+    """
+
+    rewards: NDArray[np.float64]
+    scored: NDArray[np.bool_]
+
+
+def evaluate_agent(
+    folder: RLRunFolder,
+    *,
+    checkpoint: CheckpointName = "best",
+    num_episodes: int = 1_000,
+    seed: int | None = None,
+) -> Record:
+    """Score a trained agent on test episodes.
+
+    Args:
+        folder: The run.
+        checkpoint: `"best"` or `"last"`.
+        num_episodes: Test episodes, at least 2.
+        seed: Environment seed of the episodes; by default the run's own test seed.
+
+    Returns:
+        `score` (of the task; of other environments the return of an episode) with `interval`
+        (half-width at 95 %, over episodes), further measures likewise, `references` (scores to
+        compare with, by name), and what was scored.
+
+    Raises:
+        FileNotFoundError: If the run or the checkpoint does not exist.
+        ValueError: If it cannot be read, there are too few episodes, or the seed is out of range.
+    """
+    if num_episodes < 2:
+        raise ValueError(f"num_episodes must be at least 2, got {num_episodes}")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    config = folder.config()
+    model = folder.load_model(checkpoint)
+    seed = evaluation_seed(config) if seed is None else seed
+    env = make_vec(config, min(num_episodes, _NUM_ENVS))
+    measures = measures_of(config, play(model, env, num_episodes, seed, config.deterministic))
+    env.close()
+    return {
+        "run": str(folder.path),
+        "env": config.env,
+        **config.env_kwargs,
+        "agent": config.network.name,
+        "checkpoint": checkpoint,
+        "step": model.num_timesteps,
+        "episodes": num_episodes,
+        "seed": seed,
+        **summary(measures),
+        "references": {} if config.task is None else reference_scores(config.task),
+    }
+
+
+def play(
+    model: BaseAlgorithm,
+    env: VectorEnv[Any, Any, Any],
+    num_episodes: int,
+    seed: int,
+    deterministic: bool | None = None,
+) -> list[Episode]:
+    """Play episodes; the state of torch's random generator stays as it is.
+
+    Every sub-environment plays equally many, whatever their length, which leaves the sample
+    unbiased; what is too many in the end is left out.
+
+    Args:
+        model: The agent, also one of Stable-Baselines3 or sb3-contrib.
+        env: The environments, in autoreset mode `SAME_STEP`.
+        num_episodes: Number of episodes.
+        seed: Of environments and actions.
+        deterministic: Take the most probable action; by default where actions are real.
+
+    Returns:
+        The episodes, those of the first round first.
+    """
+    if deterministic is None:
+        deterministic = isinstance(env.single_action_space, spaces.Box)
+    rounds = -(-num_episodes // env.num_envs)
+    finished: list[list[Episode]] = [[] for _ in range(env.num_envs)]
+    running: list[list[tuple[float, bool]]] = [[] for _ in range(env.num_envs)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        observations, _ = env.reset(seed=seed)
+        state: Any = None
+        starts = np.ones(env.num_envs, np.bool_)
+        while any(len(episodes) < rounds for episodes in finished):
+            actions, state = model.predict(observations, state, starts, deterministic)
+            observations, rewards, terminated, truncated, infos = env.step(actions)
+            starts = np.logical_or(terminated, truncated)
+            scored = _scored(infos, starts)
+            for k in range(env.num_envs):
+                running[k].append((float(rewards[k]), bool(scored[k])))
+                if starts[k]:
+                    finished[k].append(_episode(running[k]))
+                    running[k] = []
+    return [finished[k][r] for r in range(rounds) for k in range(env.num_envs)][:num_episodes]
+
+
+def measures_of(config: RLConfig, played: list[Episode]) -> dict[str, NDArray[np.float64]]:
+    """Return the measures of the task per episode; of other environments return and length."""
+    task = config.task
+    if task is None:
+        return {
+            "score": np.array([episode.rewards.sum() for episode in played]),
+            "length": np.array([len(episode.rewards) for episode in played], np.float64),
+        }
+    rewards = np.stack([episode.rewards for episode in played])
+    return task.measures(rewards, np.stack([episode.scored for episode in played]))
+
+
+def _scored(infos: dict[str, Any], ended: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which steps just taken are scored, [num_envs]."""
+    scored = np.ones(len(ended), np.bool_)
+    if "scored" in infos:
+        scored = np.asarray(infos["scored"], np.bool_).copy()
+    if ended.any() and "scored" in infos.get("final_info", {}):
+        scored[ended] = infos["final_info"]["scored"][ended]
+    return scored
+
+
+def _episode(steps: list[tuple[float, bool]]) -> Episode:
+    rewards, scored = zip(*steps, strict=True)
+    return Episode(np.array(rewards, np.float64), np.array(scored, np.bool_))

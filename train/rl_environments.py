@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.wrappers.vector import FlattenObservation
+from gymnasium.wrappers import FlattenObservation
 
 import plastic_envs
 from plastic_envs.wrappers import VectorPreviousActionReward
@@ -34,14 +34,14 @@ def make_vec(
     """
     kwargs: dict[str, Any] = {"autoreset_mode": autoreset_mode}
     if config.env not in plastic_envs.ids():
-        kwargs = {"vectorization_mode": "sync", "vector_kwargs": kwargs}
-    kwargs |= {"num_envs": num_envs, "render_mode": render_mode, **config.env_kwargs}
+        kwargs = {"vectorization_mode": "sync", "vector_kwargs": kwargs, "wrappers": (_flattened,)}
+    if render_mode is not None:  # not every environment takes it
+        kwargs["render_mode"] = render_mode
+    kwargs |= {"num_envs": num_envs, **config.env_kwargs}
     try:
         env = gym.make_vec(config.env, **kwargs)
     except (gym.error.Error, ImportError, TypeError) as error:
         raise ValueError(f"the environment {config.env!r} cannot be made: {error}") from error
-    if not isinstance(env.single_observation_space, spaces.Box | spaces.Dict):
-        env = FlattenObservation(env)
     return VectorPreviousActionReward(env) if config.previous_action_reward else env
 
 
@@ -54,3 +54,9 @@ def derived_seed(config: RLConfig, *branch: int) -> int:
     """Return the seed of a branch, 31 bits, which Stable-Baselines3 and NumPy take."""
     sequence = np.random.SeedSequence(config.seed, spawn_key=branch)
     return int(sequence.generate_state(1)[0] >> 1)
+
+
+def _flattened(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """Turn observations that are neither arrays nor dictionaries, such as numbers, into arrays."""
+    known = isinstance(env.observation_space, spaces.Box | spaces.Dict)
+    return env if known else FlattenObservation(env)

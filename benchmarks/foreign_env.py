@@ -1,0 +1,155 @@
+"""Agents with a memory on somebody else's environment, beside sb3-contrib's RecurrentPPO.
+
+python -m benchmarks.foreign_env --json
+
+Needs the environment (`pip install popgym`) and sb3-contrib (`pip install '.[bench]'`). All agents
+have the same environments, environment steps, rollouts, minibatches and evaluation episodes, and 64
+hidden units; sb3-contrib's has an LSTM each for actor and critic, as it comes. A line for each run,
+and a figure of the learning curves.
+"""
+
+import importlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from agents.sb3 import VectorEnvAdapter
+from train.evaluation import summary
+from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
+from train.reinforcement import train
+from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
+from train.rl_environments import derived_seed, make_vec
+from train.rl_evaluation import measures_of, play
+from train.run_folder import Record, RLRunFolder, read_records, write_text
+
+AGENTS = {
+    "ours, hebbian RNN": RLNetworkConfig(rule="hebbian", cell="rnn"),
+    "ours, gradient RNN": RLNetworkConfig(rule="gradient", cell="rnn"),
+    "ours, LSTM": RLNetworkConfig(core="lstm"),
+    "ours, no memory": RLNetworkConfig(core="mlp"),
+}
+CONTRIB = "sb3-contrib, LSTM"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train ours and sb3-contrib's RecurrentPPO on one environment."""
+
+    env: str = "popgym:popgym-RepeatPreviousEasy-v0"
+    """Gymnasium id; "module:Id-v0" imports the module that registers it."""
+    steps: int = 400_000
+    """Environment steps of each run."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of parameters, environments and actions."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    out: Path = Path("runs/foreign-env")
+    """Folder of runs and figure."""
+    json: bool = False
+    """Print JSON lines instead of a table."""
+
+
+def main() -> None:
+    """Train what is missing, print and draw."""
+    args = tyro.cli(Args)
+    torch.set_num_threads(1)
+    curves = []
+    for seed in args.seeds:
+        for name in (*AGENTS, CONTRIB):
+            config = _config(args, name, seed)
+            path = args.out / f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+            records = _contrib(config, path) if name == CONTRIB else _ours(config, path)
+            steps = np.array([record["step"] for record in records])
+            curves.append(
+                Curve(name, steps, np.array([[r["val_score"] for r in records]]), eta=None)
+            )
+            _show(args, name, seed, records[-1])
+    axis = ScoreAxis(f"{args.env}: validation", "return of an episode", "environment step", {})
+    save(comparison_figure(axis, group(curves)), args.out / "curves.png")
+
+
+def _config(args: Args, name: str, seed: int) -> RLConfig:
+    return RLConfig(
+        env=args.env,
+        network=AGENTS.get(name, RLNetworkConfig(core="lstm")),
+        ppo=PPOConfig(learning_rate=args.learning_rate, schedule="constant"),
+        steps=args.steps,
+        num_envs=16,
+        eval_every=max(1, args.steps // 20),
+        eval_episodes=128,
+        seed=seed,
+        threads=1,
+    )
+
+
+def _ours(config: RLConfig, path: Path) -> list[Record]:
+    folder = RLRunFolder(path)
+    done = folder.metrics()
+    if not done or done[-1]["step"] < config.steps:
+        train(config, folder, resume=folder.config_path.exists(), progress=False)
+    seconds = {record["step"]: record["seconds"] for record in folder.timing()}
+    return [record | {"seconds": seconds[record["step"]]} for record in folder.metrics()]
+
+
+def _contrib(config: RLConfig, path: Path) -> list[Record]:
+    """Train sb3-contrib's agent, evaluated as ours is, and keep its scores."""
+    scores = path / "metrics.jsonl"
+    if scores.is_file():
+        return read_records(scores)
+    ppo, env = config.ppo, make_vec(config, config.num_envs)
+    model: Any = importlib.import_module("sb3_contrib").RecurrentPPO(
+        "MlpLstmPolicy",
+        VectorEnvAdapter(env),
+        learning_rate=ppo.learning_rate,
+        n_steps=config.n_steps,
+        batch_size=config.steps_per_rollout // ppo.minibatches,
+        n_epochs=ppo.n_epochs,
+        gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda,
+        clip_range=ppo.clip_range,
+        ent_coef=ppo.ent_coef,
+        vf_coef=ppo.vf_coef,
+        max_grad_norm=ppo.max_grad_norm,
+        policy_kwargs={"lstm_hidden_size": config.network.hidden_size, "net_arch": [64]},
+        seed=config.seed,
+        device="cpu",
+    )
+    test, seed = make_vec(config, 64), derived_seed(config, 2)
+    records, seconds = [], 0.0
+    for part in range(config.num_evaluations + 1):
+        if part:
+            started = time.perf_counter()
+            steps = config.rollouts_per_evaluation * config.steps_per_rollout
+            model.learn(steps, reset_num_timesteps=False)
+            seconds += time.perf_counter() - started
+        measures = measures_of(config, play(model, test, config.eval_episodes, seed))
+        found = {f"val_{name}": value for name, value in summary(measures).items()}
+        records.append({"step": model.num_timesteps, **found, "seconds": round(seconds, 3)})
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(scores, "".join(json.dumps(record) + "\n" for record in records))
+    env.close()
+    test.close()
+    return records
+
+
+def _show(args: Args, name: str, seed: int, record: Record) -> None:
+    row = {"env": args.env, "agent": name, "seed": seed}
+    row |= {key: record[key] for key in ("step", "val_score", "val_interval", "seconds")}
+    if args.json:
+        print(json.dumps(row), flush=True)
+    else:
+        print(
+            f"{name:20s} seed {seed}  return {row['val_score']:.3f} ± {row['val_interval']:.3f} "
+            f"after {row['step']} steps, {row['seconds']:.0f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

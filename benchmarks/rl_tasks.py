@@ -30,7 +30,9 @@ from train.rl_evaluation import evaluate_agent
 from train.run_folder import Record, RLRunFolder
 
 TaskName = Literal["bandit", "cue-reward", "maze", "target-search"]
-AgentName = Literal["hebbian-rnn", "gradient-rnn", "hebbian-lstm", "gradient-lstm", "lstm", "mlp"]
+AgentName = Literal[
+    "hebbian-rnn", "gradient-rnn", "hebbian-lstm", "gradient-lstm", "lstm", "mlp-last", "mlp"
+]
 
 TASKS: dict[TaskName, RLConfig] = {
     "bandit": RLConfig(
@@ -65,6 +67,7 @@ AGENTS: dict[AgentName, RLNetworkConfig] = {
     "hebbian-lstm": RLNetworkConfig(rule="hebbian", cell="lstm"),
     "gradient-lstm": RLNetworkConfig(rule="gradient", cell="lstm"),
     "lstm": RLNetworkConfig(core="lstm"),
+    "mlp-last": RLNetworkConfig(core="mlp"),
     "mlp": RLNetworkConfig(core="mlp"),
 }
 
@@ -78,7 +81,7 @@ class Args:
 
     tasks: tuple[TaskName, ...] = get_args(TaskName)
     """Which tasks."""
-    agents: tuple[AgentName, ...] = ("hebbian-rnn", "gradient-rnn", "lstm", "mlp")
+    agents: tuple[AgentName, ...] = ("hebbian-rnn", "gradient-rnn", "lstm", "mlp-last", "mlp")
     """Which agents, of 64 units each."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of parameters, environments and actions."""
@@ -159,7 +162,13 @@ def _run(args: Args, task: TaskName, agent: AgentName, seed: int) -> tuple[Path,
         network = replace(network, plasticity=PLASTICITY[task])
     steps = args.steps or config.steps
     config = replace(
-        config, network=network, seed=seed, steps=steps, eval_every=max(1, steps // 20), threads=1
+        config,
+        network=network,
+        previous_action_reward=agent != "mlp",
+        seed=seed,
+        steps=steps,
+        eval_every=max(1, steps // 20),
+        threads=1,
     )
     return args.out / f"{task}-{agent}-seed{seed}", config
 

@@ -89,13 +89,16 @@ def _check_one_task(folders: Sequence[RunFolder | RLRunFolder], tasks: Sequence[
 
 
 def _rl_labels(configs: Sequence[RLConfig]) -> list[str]:
-    """Name runs by their core and whatever else differs between them, but for the seed."""
-    ignored = ("seed", "threads", "core", "rule", "cell", "hidden_size")
+    """Name runs by their agent and whatever else differs between them, but for the seed."""
+    ignored = ("seed", "threads", "core", "rule", "cell", "hidden_size", "previous_action_reward")
     flat = []
     for config in configs:
-        network, ppo = asdict(config.network), asdict(config.ppo)
-        flat.append(asdict(config) | network | network["plasticity"] | ppo)
-    names = [config.network.name.replace("-", " ") for config in configs]
+        network = asdict(config.network)
+        network |= network["plasticity"]
+        if config.network.core != "plastic":
+            network = dict.fromkeys(network)  # not used
+        flat.append(asdict(config) | network | asdict(config.ppo))
+    names = [config.agent.replace("-", " ") for config in configs]
     return _with_differences(names, flat, ignored)
 
 
@@ -125,7 +128,7 @@ def _with_differences(
         and any(each[name] != value for each in settings)
     ]
     return [
-        name + "".join(f", {other}={each[other]}" for other in others)
+        name + "".join(f", {k}={each[k]}" for k in others if each[k] is not None)
         for name, each in zip(names, settings, strict=True)
     ]
 

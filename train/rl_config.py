@@ -150,7 +150,12 @@ class RLConfig:
     @property
     def name(self) -> str:
         """A name for the run, `ENV-AGENT-seedN`."""
-        return f"{self.env.split(':')[-1]}-{self.network.name}-seed{self.seed}"
+        return f"{self.env.split(':')[-1]}-{self.agent}-seed{self.seed}"
+
+    @property
+    def agent(self) -> str:
+        """A name for the agent, its network and whether it sees the observation alone."""
+        return self.network.name + ("" if self.previous_action_reward else "-observation-only")
 
     @property
     def task(self) -> SequenceTask | InteractiveTask | None:

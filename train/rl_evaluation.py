@@ -71,7 +71,7 @@ def evaluate_agent(
         "run": str(folder.path),
         "env": config.env,
         **config.env_kwargs,
-        "agent": config.network.name,
+        "agent": config.agent,
         "checkpoint": checkpoint,
         "step": model.num_timesteps,
         "episodes": num_episodes,

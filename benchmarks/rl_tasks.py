@@ -43,7 +43,7 @@ TASKS: dict[TaskName, RLConfig] = {
     # What an answer brings does not depend on those before: gamma is 0.
     "cue-reward": RLConfig(
         env="PlasticCueReward-v0",
-        ppo=PPOConfig(gamma=0.0, learning_rate=2e-3, ent_coef=0.0, log_std_init=-1.0),
+        ppo=PPOConfig(gamma=0.0, learning_rate=2e-3, ent_coef=0.0),
         steps=2_000_000,
     ),
     # Rewards of 10 would let the values' loss drown the rest: vf_coef is small.

@@ -55,11 +55,21 @@ TASKS: dict[TaskName, RLConfig] = {
     ),
     "target-search": RLConfig(
         env="PlasticTargetSearch-v0",
-        ppo=PPOConfig(n_steps=120, gamma=0.0, learning_rate=2e-3, ent_coef=0.003, vf_coef=0.2),
+        ppo=PPOConfig(n_steps=120, gamma=0.0, learning_rate=3e-3, ent_coef=0.003, vf_coef=0.2),
         steps=3_000_000,
     ),
 }
 """Settings of each task, the same for all agents; found with the Hebbian RNN, seed 0."""
+
+LESSONS: dict[TaskName, RLConfig] = {
+    "target-search": replace(
+        TASKS["target-search"],
+        env_kwargs={"num_cues": 2, "episode_length": 30},
+        ppo=replace(TASKS["target-search"].ppo, schedule="constant"),
+        steps=2_000_000,
+    ),
+}
+"""What is learned before: the same with fewer cues, without which none learned the task at all."""
 
 AGENTS: dict[AgentName, RLNetworkConfig] = {
     "hebbian-rnn": RLNetworkConfig(rule="hebbian", cell="rnn"),
@@ -71,8 +81,10 @@ AGENTS: dict[AgentName, RLNetworkConfig] = {
     "mlp": RLNetworkConfig(core="mlp"),
 }
 
-PLASTICITY: dict[TaskName, RuleSettings] = {}
-"""Where the paper's rates are not those that were used."""
+PLASTICITY: dict[TaskName, RuleSettings] = {
+    "target-search": RuleSettings(base_eta=1.0, base_decay=0.03),
+}
+"""Where the paper's rates are not used: with these, what one reward tells can be remembered."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +122,16 @@ def main() -> None:
         for agent in args.agents
     }
     if not args.evaluate_only:
-        missing = [run for group in runs.values() for run in group]
+        lessons = [
+            (_lesson(path), _settings(LESSONS[task], args, task, agent, config.seed))
+            for (task, agent), group in runs.items()
+            for path, config in group
+            if task in LESSONS
+        ]
+        wanted = [run for group in runs.values() for run in group]
         with ProcessPoolExecutor(args.processes, multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(_train, *zip(*missing, strict=True)))
+            for some in (lessons, wanted):
+                list(pool.map(_train, *zip(*some, strict=True)) if some else ())
     found = 0
     for (task, agent), group in runs.items():
         folders = [RLRunFolder(path) for path, _ in group]
@@ -132,14 +151,18 @@ def main() -> None:
 
 def score(folder: RLRunFolder, episodes: int) -> Record:
     """Score a run on its test episodes, and say how long it took."""
-    config, timing = folder.config(), folder.timing()
+    config, last = folder.config(), folder.timing()[-1]
+    steps, seconds = last["step"], last["seconds"]
+    if config.start_from is not None:
+        lesson = RLRunFolder(Path(config.start_from)).timing()[-1]
+        steps, seconds = steps + lesson["step"], seconds + lesson["seconds"]
     record = evaluate_agent(folder, num_episodes=episodes)
     return {
         **{name: record[name] for name in record if name not in ("agent", "checkpoint")},
         "seed": config.seed,
         "test_seed": record["seed"],
-        "trained_steps": timing[-1]["step"],
-        "seconds": timing[-1]["seconds"],
+        "trained_steps": steps,
+        "seconds": seconds,
     }
 
 
@@ -157,11 +180,20 @@ def _mean(records: Sequence[Record]) -> list[Record]:
 
 
 def _run(args: Args, task: TaskName, agent: AgentName, seed: int) -> tuple[Path, RLConfig]:
-    config, network = TASKS[task], AGENTS[agent]
+    """Return folder and settings of a run."""
+    path = args.out / f"{task}-{agent}-seed{seed}"
+    config = _settings(TASKS[task], args, task, agent, seed)
+    return path, replace(config, start_from=str(_lesson(path))) if task in LESSONS else config
+
+
+def _settings(
+    config: RLConfig, args: Args, task: TaskName, agent: AgentName, seed: int
+) -> RLConfig:
+    network = AGENTS[agent]
     if network.core == "plastic" and task in PLASTICITY:
         network = replace(network, plasticity=PLASTICITY[task])
     steps = args.steps or config.steps
-    config = replace(
+    return replace(
         config,
         network=network,
         previous_action_reward=agent != "mlp",
@@ -170,7 +202,11 @@ def _run(args: Args, task: TaskName, agent: AgentName, seed: int) -> tuple[Path,
         eval_every=max(1, steps // 20),
         threads=1,
     )
-    return args.out / f"{task}-{agent}-seed{seed}", config
+
+
+def _lesson(path: Path) -> Path:
+    """Return the folder of the lesson before a run."""
+    return path.with_name(f"{path.name}-lesson")
 
 
 def _train(path: Path, config: RLConfig) -> None:

@@ -90,7 +90,8 @@ def _check_one_task(folders: Sequence[RunFolder | RLRunFolder], tasks: Sequence[
 
 def _rl_labels(configs: Sequence[RLConfig]) -> list[str]:
     """Name runs by their agent and whatever else differs between them, but for the seed."""
-    ignored = ("seed", "threads", "core", "rule", "cell", "hidden_size", "previous_action_reward")
+    named = ("core", "rule", "cell", "hidden_size", "previous_action_reward")
+    ignored = (*named, "seed", "threads", "start_from")
     flat = []
     for config in configs:
         network = asdict(config.network)

@@ -7,6 +7,7 @@ evaluation as if nothing had happened. Settings: `train.rl_config.RLConfig`; res
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ def train(
 
     Raises:
         FileExistsError: If a new run is to start in a folder that holds one.
-        ValueError: If the environment cannot be made or does not suit.
+        FileNotFoundError: If the run to start from does not exist.
+        ValueError: If the environment cannot be made or does not suit, or the run to start from is
+            of another network.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -54,6 +57,8 @@ def train(
             model = RecurrentPPO.load(folder.model_path("last"), VectorEnvAdapter(env))
         else:
             model = _new_model(config, env)
+            if config.start_from is not None:
+                _copy_parameters(RLRunFolder(Path(config.start_from)), model)
         if not resume:
             folder.create(config)
         return _Training(config, model, folder).run(progress)
@@ -139,6 +144,17 @@ class _Training:
             self.folder.save_model("best", model)
         self.folder.save_model("last", model)
         return record
+
+
+def _copy_parameters(folder: RLRunFolder, model: RecurrentPPO) -> None:
+    """Start with what another run has learned."""
+    parameters = folder.load_model("best").policy.state_dict()
+    try:
+        model.policy.load_state_dict(parameters)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the agent of {folder.path} does not fit: {' '.join(str(error).split())}"
+        ) from error
 
 
 class _Progress(BaseCallback):

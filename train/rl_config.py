@@ -97,6 +97,8 @@ class RLConfig:
         default_factory=RLNetworkConfig
     )
     ppo: Annotated[PPOConfig, tyro.conf.arg(name="")] = field(default_factory=PPOConfig)
+    start_from: str | None = None
+    """Start with the parameters of the best agent of this run, as after an easier lesson."""
     steps: int = 1_000_000
     """Environment steps, all environments together, rounded up to whole rollouts."""
     num_envs: int = 64

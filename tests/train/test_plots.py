@@ -9,6 +9,7 @@ from plastic_envs.tasks import Copy
 from train import plot
 from train.plot import plot_runs
 from train.plotting import Curve, comparison_figure, group
+from train.supervised import evaluation_seed
 
 
 def curve(label, steps, scores, eta=None):
@@ -20,11 +21,19 @@ def drawn(monkeypatch):
     """The curves of the last figure."""
     found = []
 
-    def record(task, curves, *args):
+    def record(axis, curves):
         found[:] = curves
-        return comparison_figure(task, curves, *args)
+        return comparison_figure(axis, curves)
 
     monkeypatch.setattr(plot, "comparison_figure", record)
+    return found
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Figures that would have been written."""
+    found = []
+    monkeypatch.setattr(plot, "save", lambda figure, path: found.append(figure))
     return found
 
 
@@ -88,16 +97,32 @@ def test_a_run_with_the_encoder_of_another_is_not_joined_with_one_without(
     assert [len(c.scores) for c in drawn] == [1, 1, 1]
 
 
-def test_few_shot_figures_show_accuracies(make_run):
-    run = make_run(task="few-shot")
+def test_few_shot_figures_show_accuracies(make_run, tmp_path, figures):
+    run = make_run(task="few-shot", rule="none")
     task = run.config().task_for("validation")
-    figure = comparison_figure(task, [curve("a", [0, 2], [0.2, 0.6])], 0.9, task.oracle_name)
-    (axes,) = figure.axes
+    plot_runs([run], tmp_path / "curves.png")
+    (axes,) = figures[0].axes
     assert axes.get_ylim() == (0, 1)
-    assert axes.get_ylabel() == "accuracy, all queries"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("training step", "accuracy, all queries")
+    episodes = task.sample_episodes(1_000, evaluation_seed(run.config()))
+    oracle = task.score(task.oracle(episodes.observations), episodes)
     drawn = {line.get_ydata()[0] for line in axes.lines[1:]}
-    assert drawn == {task.chance_score, 0.9}
+    assert drawn == {task.chance_score, oracle}
     assert {text.get_text() for text in axes.texts} == {"chance", "nearest neighbour on pixels"}
+
+
+def test_figures_of_errors_show_chance_and_optimum_above_zero(make_run, tmp_path, figures):
+    run = make_run(rule="none")
+    task = run.config().task_for("validation")
+    plot_runs([run], tmp_path / "curves.png")
+    (axes,) = figures[0].axes
+    assert [line.get_ydata()[0] for line in axes.lines[1:]] == [
+        task.chance_score,
+        task.optimal_score,
+    ]
+    assert {text.get_text() for text in axes.texts} == {"chance", "optimum"}
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylim()[1] > task.chance_score
 
 
 def test_the_ending_says_the_format(run, tmp_path):

@@ -66,7 +66,7 @@ LESSONS: dict[TaskName, RLConfig] = {
         TASKS["target-search"],
         env_kwargs={"num_cues": 2, "episode_length": 30},
         ppo=replace(TASKS["target-search"].ppo, schedule="constant"),
-        steps=2_000_000,
+        steps=1_000_000,
     ),
 }
 """What is learned before: the same with fewer cues, without which none learned the task at all."""

@@ -37,14 +37,14 @@ AgentName = Literal[
 TASKS: dict[TaskName, RLConfig] = {
     "bandit": RLConfig(
         env="PlasticBandit-v0",
-        ppo=PPOConfig(gamma=0.9, gae_lambda=0.3, learning_rate=2e-3),
-        steps=1_500_000,
+        ppo=PPOConfig(n_steps=100, gamma=0.9, gae_lambda=0.3, learning_rate=2e-3),
+        steps=1_000_000,
     ),
     # What an answer brings does not depend on those before: gamma is 0.
     "cue-reward": RLConfig(
         env="PlasticCueReward-v0",
-        ppo=PPOConfig(gamma=0.0, learning_rate=2e-3, ent_coef=0.0),
-        steps=2_000_000,
+        ppo=PPOConfig(n_steps=20, gamma=0.0, learning_rate=2e-3, ent_coef=0.0),
+        steps=1_000_000,
     ),
     # Rewards of 10 would let the values' loss drown the rest: vf_coef is small.
     "maze": RLConfig(

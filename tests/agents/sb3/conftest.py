@@ -169,6 +169,7 @@ CORES = {
     "lstm": {"core": "lstm"},
     "gru": {"core": "gru"},
     "rnn": {"core": "rnn"},
+    "mlp": {"core": "mlp"},
     "lstm-layers": {"core": "lstm", "core_kwargs": {"num_layers": 2}},
     "factory": {"core": lambda inputs, hidden: torch.nn.GRU(inputs, hidden)},
 }
@@ -180,8 +181,14 @@ def core(request):
     return {"hidden_size": 16, **CORES[request.param]}
 
 
-@pytest.fixture(scope="session", params=["gradient-rnn", "hebbian-lstm", "lstm"])
+@pytest.fixture(scope="session", params=["gradient-rnn", "hebbian-lstm", "lstm", "mlp"])
 def some_core(request):
+    return {"hidden_size": 16, **CORES[request.param]}
+
+
+@pytest.fixture(scope="session", params=["gradient-rnn", "hebbian-lstm", "lstm"])
+def some_memory(request):
+    """Of some cores, those that remember."""
     return {"hidden_size": 16, **CORES[request.param]}
 
 

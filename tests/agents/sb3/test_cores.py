@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from agents import Gradient, PlasticNetwork
-from agents.sb3.cores import HiddenCellState, HiddenState, TorchCore, make_core
+from agents.sb3.cores import Feedforward, HiddenCellState, HiddenState, TorchCore, make_core
 from agents.sb3.trees import leaves, map_tree, to_arrays, to_tensors
 
 MODULES = {
@@ -125,6 +125,21 @@ def test_starts_from_zeros_without_a_state():
     assert core.initial_state(2).h.shape == (2, 2, 5)
 
 
+def test_a_feedforward_core_sees_each_step_alone():
+    torch.manual_seed(0)
+    core = make_core("mlp", 3, 5)
+    assert isinstance(core, Feedforward)
+    assert core.output_size == 5
+    x = torch.randn(2, 7, 3)
+    starts = torch.rand(2, 7) < 0.3
+    outputs, state = core(x, core.initial_state(2), starts)
+    torch.testing.assert_close(outputs, (x @ core.layer.weight.T + core.layer.bias).tanh())
+    for t in range(7):
+        output, after = core.step(x[:, t], state, starts[:, t])
+        torch.testing.assert_close(output, outputs[:, t])
+        assert after == state == core.initial_state(2) == ()
+
+
 def test_states_map_detach_and_move():
     core = make("lstm-projection")
     _, state = problem(core, 2, 3)
@@ -166,6 +181,7 @@ def test_make_core():
     [
         ("transformer", {}, "core must be one of"),
         ("lstm", {"rule": "hebbian"}, "rule belongs to core='plastic'"),
+        ("mlp", {"cell": "lstm"}, "cell belongs to core='plastic'"),
         (lambda i, h: nn.Linear(i, h), {}, "without output_size"),
         (lambda i, h: object(), {}, "RecurrentCore"),
     ],

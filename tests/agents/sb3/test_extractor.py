@@ -58,8 +58,8 @@ class Remember(gym.Env):
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("shape", [(3,), (2, 2), ()])
-def test_equals_the_network_step_by_step(some_core, length, shape):
-    extractor = PlasticFeaturesExtractor(make_space(length, shape), **some_core).double()
+def test_equals_the_network_step_by_step(some_memory, length, shape):
+    extractor = PlasticFeaturesExtractor(make_space(length, shape), **some_memory).double()
     generator = torch.Generator().manual_seed(0)
     history = torch.randn(4, STEPS, *shape, generator=generator, dtype=torch.float64)
     lengths = torch.tensor([1, 5, 3, 5])
@@ -75,8 +75,8 @@ def test_equals_the_network_step_by_step(some_core, length, shape):
         torch.testing.assert_close(features[k], output[0])
 
 
-def test_ignores_what_comes_after(some_core):
-    extractor = PlasticFeaturesExtractor(make_space(), **some_core)
+def test_ignores_what_comes_after(some_memory):
+    extractor = PlasticFeaturesExtractor(make_space(), **some_memory)
     history = torch.randn(2, STEPS, 3).requires_grad_()
     features = extractor({"history": history, "length": torch.tensor([2, 4])})
     (gradient,) = torch.autograd.grad(features.sum(), history)

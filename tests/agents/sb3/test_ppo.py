@@ -91,8 +91,8 @@ def test_predict_equals_the_policy_and_takes_arrays_or_tensors(make_model, core)
         tensors = map_tree(torch.as_tensor, tensors)
 
 
-def test_predict_forgets_where_an_episode_starts(make_model, some_core):
-    model = make_model(some_core)
+def test_predict_forgets_where_an_episode_starts(make_model, some_memory):
+    model = make_model(some_memory)
     x = np.ones((4, 3), np.float32)
     _, state = model.predict(x)
     _, again = model.predict(x, state, np.array([True, False, True, False]))
@@ -186,6 +186,38 @@ def test_update_stops_when_the_policy_has_moved(make_model):
     still = make_model(n_epochs=5, target_kl=1e-12, learning_rate=1e-2).learn(96)
     moving = make_model(n_epochs=5, target_kl=None, learning_rate=1e-2).learn(96)
     assert (still._n_updates, moving._n_updates) == (1, 5)
+
+
+def broken(numbers):
+    """Return a hook that makes a gradient infinite in the calls of these numbers."""
+    calls = iter(range(1_000))
+    return lambda gradient: gradient * torch.inf if next(calls) in numbers else gradient
+
+
+def test_a_minibatch_without_a_finite_gradient_changes_nothing_and_is_counted(make_model):
+    model = make_model({"core": "gru"}, n_epochs=3)  # of four minibatches each
+    model.policy.value_net.bias.register_hook(broken({0, 5, 6}))
+    steps = []
+    model.policy.optimizer.register_step_post_hook(lambda *_: steps.append(parameters(model)))
+    model.learn(96)
+    assert len(steps) == 9
+    assert all(found.isfinite().all() for found in steps)
+    assert model.logger.name_to_value["train/skipped_minibatches"] == 3
+
+
+def test_no_minibatch_is_skipped_without_need(make_model):
+    model = make_model().learn(192)
+    assert model.logger.name_to_value["train/skipped_minibatches"] == 0
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_an_update_without_any_finite_gradient_ends_the_training(make_model, value):
+    model = make_model({"core": "mlp"})
+    model.policy.value_net.bias.register_hook(lambda gradient: gradient * value)
+    before = parameters(model)
+    with pytest.raises(RuntimeError, match="after 96 steps is finite; a smaller learning rate"):
+        model.learn(192)
+    assert torch.equal(parameters(model), before)
 
 
 def test_settings_reach_the_core(make_model):

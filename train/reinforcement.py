@@ -46,15 +46,15 @@ def train(
     Raises:
         FileExistsError: If a new run is to start in a folder that holds one.
         FileNotFoundError: If the run to start from does not exist.
-        ValueError: If the environment cannot be made or does not suit, or the run to start from is
-            of another network.
+        ValueError: If the environment cannot be made or does not suit, the run to start from is of
+            another network, or a checkpoint cannot be read.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     env = make_vec(config, config.num_envs)
     try:
         if resume and folder.model_path("last").is_file():
-            model = RecurrentPPO.load(folder.model_path("last"), VectorEnvAdapter(env))
+            model = folder.load_model("last", VectorEnvAdapter(env))
         else:
             model = _new_model(config, env)
             if config.start_from is not None:

@@ -25,6 +25,8 @@ from train.config import Network, TrainConfig
 from train.rl_config import RLConfig, is_rl_config
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
     from agents.sb3 import RecurrentPPO
 
 CheckpointName = Literal["best", "last"]
@@ -186,12 +188,18 @@ class RLRunFolder(_Folder[RLConfig]):
         model.save(aside)
         aside.replace(self.model_path(name))
 
-    def load_model(self, name: CheckpointName = "best") -> "RecurrentPPO":
+    def load_model(
+        self, name: CheckpointName = "best", env: "VecEnv | None" = None
+    ) -> "RecurrentPPO":
         """Read a checkpoint.
+
+        Args:
+            name: Which one.
+            env: Where the agent is to go on learning.
 
         Raises:
             FileNotFoundError: If there is none.
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or not a checkpoint of this program.
         """
         from agents.sb3 import RecurrentPPO  # Stable-Baselines3 is not always installed
 
@@ -199,8 +207,15 @@ class RLRunFolder(_Folder[RLConfig]):
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: the run has not come that far")
         try:
-            return RecurrentPPO.load(path, device="cpu")
-        except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            with zipfile.ZipFile(path) as archive:  # half a file may look like a whole one
+                if (damaged := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+                archive.getinfo("data")
+            return RecurrentPPO.load(path, env, device="cpu")
+        except (
+            *(zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError),
+            *(KeyError, ValueError),
+        ) as error:
             raise ValueError(
                 f"{path} cannot be read: damaged, or not a checkpoint ({_first_line(error)})"
             ) from error

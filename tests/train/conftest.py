@@ -4,21 +4,30 @@ import shutil
 import sys
 from dataclasses import fields
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 import train.supervised
 from plastic_envs.images.arrays import split_classes
 from plastic_envs.tasks import Copy, CueReward, Regression
 from train.config import FewShotConfig, NetworkConfig, TrainConfig
 from train.plotting import new_figure
-from train.run_folder import RunFolder
+from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
+from train.run_folder import RLRunFolder, RunFolder
 
 TASKS = {
     "copy": {"copy": Copy(length=2, delay=1)},
     "cue-reward": {"cue_reward": CueReward(num_cues=2, cue_size=3, episode_length=6)},
     "regression": {"regression": Regression(kind="mlp", num_support=3, num_query=2)},
+}
+
+RL_TASKS = {
+    "PlasticBandit-v0": {"num_arms": 2, "num_trials": 6},
+    "PlasticCueReward-v0": {"num_cues": 2, "cue_size": 3, "episode_length": 6},
+    "PlasticMaze-v0": {"size": 5, "episode_length": 6},
 }
 
 NUM_CLASSES = 16  # 10 of them for training, 3 for validation, 3 for testing
@@ -127,6 +136,98 @@ def assert_same_run():
             assert_equal(left, right)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def make_rl_config():
+    """Return a function that makes the settings of an agent's run, a fraction of a second long.
+
+    Settings of network and algorithm are given by their names, as on the command line. There are
+    three evaluations after the first one, with two rollouts of 48 steps before each.
+    """
+
+    def make(env="PlasticMaze-v0", **settings):
+        small = {"hidden_size": 6, "n_steps": 12, "minibatches": 2, "n_epochs": 1}
+        small |= {"steps": 288, "num_envs": 4, "eval_every": 96, "eval_episodes": 6, "threads": 1}
+        small |= {"env_kwargs": RL_TASKS.get(env, {}), **settings}
+        network, ppo = (
+            kind(**{f.name: small.pop(f.name) for f in fields(kind) if f.name in small})
+            for kind in (RLNetworkConfig, PPOConfig)
+        )
+        return RLConfig(env=env, network=network, ppo=ppo, **small)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_rl_run(make_rl_config, tmp_path_factory):
+    """Return a function that trains once for the same settings, and copies the folder."""
+    from train.reinforcement import train as train_agent
+
+    trained = {}
+
+    def make(*args, **settings):
+        config = make_rl_config(*args, **settings)
+        key = config.to_json()
+        if key not in trained:
+            trained[key] = RLRunFolder(tmp_path_factory.mktemp("trained") / "run")
+            train_agent(config, trained[key], progress=False)
+        copy = tmp_path_factory.mktemp("copy") / "run"
+        return RLRunFolder(shutil.copytree(trained[key].path, copy))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def assert_same_agents():
+    """Return a function that compares two runs of agents bit for bit."""
+
+    def check(one, other):
+        assert one.metrics_path.read_bytes() == other.metrics_path.read_bytes()
+        steps = [[record["step"] for record in run.timing()] for run in (one, other)]
+        assert steps[0] == steps[1]
+        for name in ("best", "last"):
+            left, right = one.load_model(name), other.load_model(name)
+            assert left.num_timesteps == right.num_timesteps
+            assert_equal(left.policy.state_dict(), right.policy.state_dict())
+            states = [model.policy.optimizer.state_dict() for model in (left, right)]
+            assert_equal(*states)
+
+    return check
+
+
+class Countdown(gym.Env):
+    """Foreign to this package: ends after some steps, each of which brings 1 and turns brighter."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 (as Gymnasium has it)
+    observation_space = spaces.Box(0, 9, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length=None, render_mode=None):
+        self.length, self.render_mode = length, render_mode
+
+    def _observation(self):
+        return np.array([self.left, 1], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time, self.left = 0, self.length or int(self.np_random.integers(2, 6))
+        return self._observation(), {}
+
+    def step(self, action):
+        self.time, self.left = self.time + 1, self.left - 1
+        return self._observation(), 1.0, self.left == 0, False, {}
+
+    def render(self):
+        return np.full((8, 8, 3), 40 * self.time, np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def countdown():
+    """Register an environment of unequal episodes as TestCountdown-v0."""
+    gym.register("TestCountdown-v0", Countdown)
+    yield "TestCountdown-v0"
+    del gym.registry["TestCountdown-v0"]
 
 
 @pytest.fixture

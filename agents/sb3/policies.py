@@ -92,9 +92,12 @@ class PlasticPolicy(ActorCriticPolicy):
         extractor_kwargs = dict(kwargs.pop("features_extractor_kwargs", None) or {})
         if issubclass(extractor, ImageLabelExtractor):
             extractor_kwargs.setdefault("features_dim", hidden_size)
-        self._core_settings: dict[
-            str, Any
-        ] = {  # read while the constructor of the base class builds the policy
+        if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
+            # All parameters in one call: they are small, and the calls took a tenth of the time.
+            given = kwargs.pop("optimizer_kwargs", None) or {}
+            kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True, **given}
+        # Read while the constructor of the base class builds the policy.
+        self._core_settings: dict[str, Any] = {
             "core": core,
             "hidden_size": hidden_size,
             "rule": rule,

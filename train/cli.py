@@ -47,7 +47,9 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     config = command.config
     if command.resume is not None:
         _check_resume_stands_alone()
-        folder = RunFolder(command.resume)
+        folder = open_run(command.resume)
+        if not isinstance(folder, RunFolder):
+            raise ValueError(f"{command.resume} goes on with plastic train-rl --resume")
         config = folder.config()
     else:
         folder = RunFolder(command.out or default_folder(config))
@@ -84,12 +86,15 @@ class TrainRLCommand:
 @app.command(name="train-rl")
 def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None:
     """Train an agent by reinforcement learning, on any Gymnasium environment."""
-    from train.reinforcement import train as train_agent  # Stable-Baselines3 is an extra
+    import agents.sb3  # noqa: F401 (it says how to get Stable-Baselines3, which is an extra)
+    from train.reinforcement import train as train_agent
 
     config = command.config
     if command.resume is not None:
         _check_resume_stands_alone()
-        folder = RLRunFolder(command.resume)
+        folder = open_run(command.resume)
+        if not isinstance(folder, RLRunFolder):
+            raise ValueError(f"{command.resume} goes on with plastic train --resume")
         config = folder.config()
     else:
         folder = RLRunFolder(command.out or Path("runs") / config.name)
@@ -122,7 +127,7 @@ def watch(
         checkpoint: Which checkpoint.
         seed: Seed of the episode; the first test episode of the run if not given.
     """
-    from train.recording import record  # Stable-Baselines3 is an extra
+    from train.recording import record
 
     folder = open_run(run)
     if not isinstance(folder, RLRunFolder):
@@ -155,7 +160,8 @@ def evaluate(
         torch.set_num_threads(threads)
     folder = open_run(run)
     if isinstance(folder, RLRunFolder):
-        from train.rl_evaluation import evaluate_agent  # Stable-Baselines3 is an extra
+        import agents.sb3  # noqa: F401 (as in train_rl)
+        from train.rl_evaluation import evaluate_agent
 
         result = evaluate_agent(folder, checkpoint=checkpoint, num_episodes=episodes, seed=seed)
     else:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -41,7 +42,7 @@ def record(
         ValueError: If it cannot be read, the environment shows no pictures, or there is no such
             format.
     """
-    if output.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"there is no picture format {output.suffix!r}: try .gif or .png")
     frames = _frames(folder, checkpoint, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,10 @@ def _frames(folder: RLRunFolder, checkpoint: CheckpointName, seed: int | None) -
 
 
 def _frame(env: VectorEnv[Any, Any, Any]) -> Image.Image:
-    pictures: Any = env.render()
+    try:
+        pictures: Any = env.render()
+    except (gym.error.Error, NotImplementedError) as error:  # such as pygame that is missing
+        raise ValueError(f"the environment shows no pictures: {error}") from error
     if pictures is None or pictures[0] is None:
         raise ValueError("the environment shows no pictures")
     return Image.fromarray(np.asarray(pictures[0]))

@@ -97,7 +97,7 @@ def _rl_labels(configs: Sequence[RLConfig]) -> list[str]:
         network = asdict(config.network)
         network |= network["plasticity"]
         if config.network.core != "plastic":
-            network = dict.fromkeys(network)  # not used
+            network = {}  # not used
         flat.append(asdict(config) | network | asdict(config.ppo))
     names = [config.agent.replace("-", " ") for config in configs]
     return _with_differences(names, flat, ignored)
@@ -120,16 +120,16 @@ def _labels(configs: Sequence[TrainConfig]) -> list[str]:
 def _with_differences(
     names: Sequence[str], settings: Sequence[Mapping[str, Any]], ignored: Sequence[str]
 ) -> list[str]:
-    """Add to each name the settings in which some of all differ."""
-    others = [
-        name
-        for name, value in settings[0].items()
-        if name not in ignored
-        and not isinstance(value, dict)
-        and any(each[name] != value for each in settings)
-    ]
+    """Add to each name the settings in which some of those differ that have them."""
+    others = []
+    for name in dict.fromkeys(name for each in settings for name in each):
+        values = [each[name] for each in settings if name in each]
+        if name in ignored or isinstance(values[0], dict):
+            continue
+        if any(value != values[0] for value in values):
+            others.append(name)
     return [
-        name + "".join(f", {k}={each[k]}" for k in others if each[k] is not None)
+        name + "".join(f", {k}={each[k]}" for k in others if each.get(k) is not None)
         for name, each in zip(names, settings, strict=True)
     ]
 

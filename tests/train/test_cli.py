@@ -4,10 +4,13 @@ import sys
 
 import pytest
 
-from train.run_folder import RunFolder
+from train.run_folder import RLRunFolder, RunFolder
 
 SMALL = ["--hidden-size", 8, "--batch-size", 4, "--eval-episodes", 8, "--threads", 1]
 SMALL += ["--steps", 4, "--eval-every", 2]
+SMALL_RL = ["--env", "PlasticMaze-v0", "--env-kwargs", "size", 5, "episode_length", 3]
+SMALL_RL += ["--steps", 48, "--eval-every", 24, "--num-envs", 4, "--n-steps", 6]
+SMALL_RL += ["--eval-episodes", 4, "--hidden-size", 6, "--n-epochs", 1, "--threads", 1]
 FEW_SHOT = ["train", "--task", "few-shot", "--filters", 2, "--out", "run", "--source"]
 
 
@@ -27,6 +30,10 @@ def run_process(*arguments):
         ("train", ["--task", "--rule", "--cell", "--steps", "--out", "--resume", "--json"]),
         ("train", ["--model", "--encoder", "--filters", "--n-way", "--source", "--root"]),
         ("train", ["--schedule", "--encoder-run", "--fine-tune", "--augment"]),
+        ("train-rl", ["--env", "--env-kwargs", "--core", "--rule", "--cell", "--steps", "--seed"]),
+        ("train-rl", ["--previous-action-reward", "--gamma", "--vf-coef", "--n-steps"]),
+        ("train-rl", ["--deterministic", "--num-envs", "--out", "--resume", "--json"]),
+        ("watch", ["--output", "--checkpoint", "--seed"]),
         ("evaluate", ["--checkpoint", "--episodes", "--seed", "--json"]),
         ("plot", ["--output", "--json"]),
         ("demo", ["--out", "--steps", "--processes", "--json"]),
@@ -41,7 +48,8 @@ def test_help_names_the_options(command, subcommand, options):
 def test_help_names_the_subcommands(command):
     code, out = command("--help")
     assert code == 0
-    assert all(name in out for name in ("train", "evaluate", "plot", "demo"))
+    assert all(name in out for name in ("train", "train-rl", "watch", "evaluate", "plot"))
+    assert "demo" in out
 
 
 def test_train_evaluate_and_plot_print_json_alone(command, tmp_path):
@@ -74,6 +82,85 @@ def test_results_are_printed_for_people(command, tmp_path):
     assert (lines["rule"], lines["checkpoint"], lines["agree"]) == ("none", "last", "True")
     code, out = command("plot", path, "--output", tmp_path / "c.svg")
     assert (code, out) == (0, f"{tmp_path / 'c.svg'}\n")
+
+
+def test_an_agent_is_trained_scored_drawn_and_watched(command, tmp_path):
+    run = tmp_path / "run"
+    code, out = command("train-rl", *SMALL_RL, "--rule", "gradient", "--out", run, "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": str(run), **RLRunFolder(run).metrics()[-1]}
+    config = RLRunFolder(run).config()
+    assert config.env_kwargs == {"size": 5, "episode_length": 3}
+    assert (config.network.rule, config.ppo.n_steps, config.steps) == ("gradient", 6, 48)
+    code, out = command("evaluate", run, "--episodes", 4, "--seed", 3, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["run"], result["episodes"], result["seed"]) == (str(run), 4, 3)
+    assert result["references"].keys() >= {"random actions", "optimum"}
+    code, out = command("evaluate", run, "--episodes", 4, "--checkpoint", "last")
+    lines = [line.split() for line in out.splitlines()]
+    assert code == 0
+    assert ["agent", "gradient-rnn-6"] in lines
+    assert any(line[:2] == ["random", "actions"] for line in lines)
+    figure, picture = tmp_path / "curves.png", tmp_path / "last.jpg"
+    assert command("plot", run, "--output", figure) == (0, f"{figure}\n")
+    assert command("watch", run, "--output", picture) == (0, f"{picture}\n")
+    assert figure.stat().st_size > 0
+    assert picture.stat().st_size > 0
+
+
+def test_an_agents_run_without_a_folder_is_named_by_its_settings(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--core", "mlp", "--no-previous-action-reward", "--seed", 3)
+    code, out = command("train-rl", *SMALL_RL, *options)
+    name = "runs/PlasticMaze-v0-mlp-6-observation-only-seed3"
+    assert code == 0
+    assert out.startswith(f"{name}: validation score ")
+    assert "after 48 steps" in out
+    assert RLRunFolder(tmp_path / name).config().seed == 3
+
+
+@pytest.mark.parametrize(
+    "options", [["--steps", 9], ["--seed=3"], ["--no-previous-action-reward"], ["--out", "other"]]
+)
+def test_an_agents_run_does_not_go_on_with_other_settings(make_rl_run, command, caplog, options):
+    run = make_rl_run()
+    before = run.metrics_path.read_bytes()
+    assert command("train-rl", "--resume", run.path, *options) == (1, "")
+    name = options[0].split("=")[0]
+    assert f"--resume goes on with the settings of its run: it cannot be combined with {name}" in (
+        caplog.text
+    )
+    assert run.metrics_path.read_bytes() == before
+
+
+def test_runs_of_the_other_kind_are_sent_to_the_other_command(run, make_rl_run, command, caplog):
+    agent = make_rl_run()
+    assert command("train", "--resume", agent.path) == (1, "")
+    assert f"{agent.path} goes on with plastic train-rl --resume" in caplog.text
+    assert command("train-rl", "--resume", run.path) == (1, "")
+    assert f"{run.path} goes on with plastic train --resume" in caplog.text
+    assert command("watch", run.path) == (1, "")
+    assert f"{run.path} was trained by supervised learning" in caplog.text
+
+
+def test_a_missing_stable_baselines3_is_told_in_one_line(make_rl_run, tmp_path):
+    """In processes of their own, in which it cannot be imported."""
+    (tmp_path / "stable_baselines3.py").write_text("raise ImportError('it is not installed')")
+    run = make_rl_run()
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import train.cli; train.cli.main()"
+    for arguments in (["train-rl", "--out", tmp_path / "run"], ["evaluate", run.path]):
+        process = subprocess.run(
+            [sys.executable, "-c", start, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (process.returncode, process.stdout) == (1, "")
+        assert process.stderr.startswith("ERROR agents.sb3 needs Stable-Baselines3: pip install")
+        assert process.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_few_shot_runs_from_training_to_a_figure(command, tmp_path, image_file):
@@ -172,6 +259,13 @@ def test_missing_images_are_told_on_stderr_without_a_traceback(tmp_path):
             ["train", "--hidden-size", 0, "--out", "run"],
             "hidden_size must be an integer of at least 1",
         ),
+        (["watch", "absent"], "absent is no run folder"),
+        (["train-rl", "--resume", "absent"], "absent is no run folder"),
+        (["train-rl", "--env", "Absent-v0"], "the environment 'Absent-v0' cannot be made"),
+        (["train-rl", "--env-kwargs", "arms", 3], "Bandit has no argument 'arms'"),
+        (["train-rl", "--num-envs", 2], "at most num_envs=2 of them, got 4"),
+        (["train-rl", "--steps", 0], "steps must be at least 1, got 0"),
+        (["train-rl", "--start-from", "absent"], "absent"),
         (["train", "--steps", -1], "steps must be at least 0"),
         (["train", "--copy.length", 3], "the task is 'cue-reward'"),
         (["train", "--n-way", 3], "the task is 'cue-reward'"),

@@ -5,10 +5,12 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from agents.rules import RuleSettings
 from plastic_envs.tasks import Copy
 from train import plot
 from train.plot import plot_runs
 from train.plotting import Curve, comparison_figure, group
+from train.references import reference_scores
 from train.supervised import evaluation_seed
 
 
@@ -150,6 +152,88 @@ def test_no_runs_and_runs_without_metrics_are_refused(run, tmp_path):
     run.metrics_path.unlink()
     with pytest.raises(ValueError, match=re.escape(str(run.path)) + " has no metrics"):
         plot_runs([run], tmp_path / "curves.png")
+
+
+def test_agents_are_drawn_with_what_they_are_compared_with(make_rl_run, tmp_path, figures):
+    run = make_rl_run()
+    plot_runs([run], tmp_path / "curves.png")
+    (axes,) = figures[0].axes
+    task, (line, *levels) = run.config().task, axes.lines
+    assert line.get_xdata().tolist() == [0, 96, 192, 288]
+    assert line.get_ydata().tolist() == [record["val_score"] for record in run.metrics()]
+    references = reference_scores(task)
+    assert [level.get_ydata()[0] for level in levels] == list(references.values())
+    assert [text.get_text() for text in axes.texts] == list(references)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("environment step", task.score_name)
+    assert "PlasticMaze-v0" in axes.get_title(loc="left")
+
+
+def test_agents_in_a_foreign_environment_are_drawn_by_their_return(make_rl_run, tmp_path, figures):
+    plot_runs([make_rl_run("CartPole-v1")], tmp_path / "curves.png")
+    (axes,) = figures[0].axes
+    assert len(axes.lines) == 1
+    assert axes.get_ylabel() == "return of an episode"
+
+
+@pytest.mark.parametrize("env", ["PlasticCueReward-v0", "CartPole-v1"])
+def test_a_figure_of_agents_is_written(make_rl_run, tmp_path, env):
+    path = plot_runs([make_rl_run(env)], tmp_path / "new" / "curves.png")
+    pixels = matplotlib.image.imread(path)
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 20
+
+
+def test_seeds_of_agents_are_joined_and_other_agents_are_not(make_rl_run, tmp_path, drawn):
+    runs = [make_rl_run(), make_rl_run(seed=1), make_rl_run(core="lstm")]
+    runs += [make_rl_run(previous_action_reward=False), make_rl_run(hidden_size=9)]
+    plot_runs([*runs, runs[0]], tmp_path / "curves.png")  # one is named twice
+    assert [c.label for c in drawn] == [
+        "hebbian rnn 6",
+        "lstm 6",
+        "hebbian rnn 6 observation only",
+        "hebbian rnn 9",
+    ]
+    assert [len(c.scores) for c in drawn] == [2, 1, 1, 1]
+    scores = [[record["val_score"] for record in run.metrics()] for run in runs[:2]]
+    assert drawn[0].scores.tolist() == scores
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ({"learning_rate": 0.1}, ["learning_rate=0.001", "learning_rate=0.1"]),
+        ({"n_epochs": 2}, ["n_epochs=1", "n_epochs=2"]),
+        ({"plasticity": RuleSettings(base_eta=0.5)}, ["base_eta=0.1", "base_eta=0.5"]),
+    ],
+)
+def test_settings_in_which_agents_differ_are_named(make_rl_run, tmp_path, drawn, change, labels):
+    plot_runs([make_rl_run(), make_rl_run(**change, seed=1)], tmp_path / "curves.png")
+    assert [c.label for c in drawn] == [f"hebbian rnn 6, {label}" for label in labels]
+
+
+def test_settings_that_only_plastic_agents_have_name_no_others(make_rl_run, tmp_path, drawn):
+    runs = [make_rl_run(extra_dim=1), make_rl_run(extra_dim=2), make_rl_run(core="gru")]
+    plot_runs([*runs, make_rl_run(core="gru", extra_dim=2, seed=1)], tmp_path / "curves.png")
+    assert [c.label for c in drawn] == [
+        "hebbian rnn 6, extra_dim=1",
+        "hebbian rnn 6, extra_dim=2",
+        "gru 6",
+    ]
+    assert len(drawn[2].scores) == 2
+
+
+def test_kinds_of_learning_and_environments_are_not_mixed(run, make_rl_run, tmp_path):
+    agent, path = make_rl_run("PlasticCueReward-v0"), tmp_path / "curves.png"
+    with pytest.raises(ValueError, match=f"one way of learning: {run.path} is supervised"):
+        plot_runs([agent, run], path)
+    with pytest.raises(ValueError, match=f"one task: {agent.path} is of .*Maze-v0"):
+        plot_runs([agent, make_rl_run()], path)
+    other = make_rl_run(env_kwargs={"size": 5, "episode_length": 4})
+    with pytest.raises(ValueError, match="'episode_length': 4"):
+        plot_runs([make_rl_run(), other], path)
+    agent.metrics_path.unlink()
+    with pytest.raises(ValueError, match=f"{agent.path} has no metrics yet"):
+        plot_runs([agent], path)
+    assert not path.exists()
 
 
 def test_joined_curves_are_cut_to_common_steps():

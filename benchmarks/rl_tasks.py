@@ -44,7 +44,7 @@ TASKS: dict[TaskName, RLConfig] = {
     "cue-reward": RLConfig(
         env="PlasticCueReward-v0",
         ppo=PPOConfig(n_steps=20, gamma=0.0, learning_rate=2e-3, ent_coef=0.0),
-        steps=1_000_000,
+        steps=600_000,
     ),
     # Rewards of 10 would let the values' loss drown the rest: vf_coef is small.
     "maze": RLConfig(
@@ -82,6 +82,7 @@ AGENTS: dict[AgentName, RLNetworkConfig] = {
 }
 
 PLASTICITY: dict[TaskName, RuleSettings] = {
+    "cue-reward": RuleSettings(base_eta=1.0, base_decay=0.03),
     "target-search": RuleSettings(base_eta=1.0, base_decay=0.03),
 }
 """Where the paper's rates are not used: with these, what one reward tells can be remembered."""

@@ -44,7 +44,7 @@ TASKS: dict[TaskName, RLConfig] = {
     "cue-reward": RLConfig(
         env="PlasticCueReward-v0",
         ppo=PPOConfig(n_steps=20, gamma=0.0, learning_rate=2e-3, ent_coef=0.0),
-        steps=600_000,
+        steps=1_200_000,
     ),
     # Rewards of 10 would let the values' loss drown the rest: vf_coef is small.
     "maze": RLConfig(

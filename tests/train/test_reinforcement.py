@@ -101,11 +101,28 @@ def test_a_run_leaves_what_the_module_says(make_rl_config, tmp_path):
 
 
 def test_the_return_in_training_is_that_of_the_episodes_since_the_evaluation_before(
-    make_rl_run,
+    make_rl_config, tmp_path, monkeypatch
 ):
-    """Every step brings 1, so it is the mean length of an episode."""
-    run = make_rl_run("TestCountdown-v0", env_kwargs={"length": 3})
-    assert [each["train_return"] for each in run.metrics()] == [None, 3, 3, 3]
+    """Every step brings 1, so it is the length of an episode, three times in a dozen steps."""
+    evaluate, counts = reinforcement._Training._evaluate, []
+
+    def counting(self):
+        counts.append(len(self.model.ep_info_buffer or []))
+        return evaluate(self)
+
+    monkeypatch.setattr(reinforcement._Training, "_evaluate", counting)
+    config, folder = make_rl_config("TestCountdown-v0", env_kwargs={"length": 4}), RLRunFolder
+    train(config, folder(tmp_path), progress=False)
+    assert [each["train_return"] for each in folder(tmp_path).metrics()] == [None, 4, 4, 4]
+    assert counts == [0, 24, 24, 24]
+
+
+def test_every_part_of_a_run_has_luck_of_its_own(make_rl_run):
+    """The agent stays as it is, the episodes differ; those of the evaluations do not."""
+    run = make_rl_run(learning_rate=1e-12, n_steps=60, steps=1_440, eval_every=480)
+    records = run.metrics()
+    assert len({record["train_return"] for record in records}) == 4
+    assert len({record["val_score"] for record in records}) == 1
 
 
 def test_the_same_seed_makes_the_same_run_and_another_does_not(
@@ -229,12 +246,12 @@ def test_best_is_what_the_task_calls_better(make_rl_config, tmp_path, scores, en
     assert folder.load_model("last").num_timesteps == 288
 
 
-@pytest.mark.parametrize(("env", "best"), [("PlasticMaze-v0", 96), ("PlasticCueReward-v0", 288)])
+@pytest.mark.parametrize(("env", "best"), [("PlasticMaze-v0", 192), ("PlasticCueReward-v0", 96)])
 def test_what_was_best_is_remembered_when_a_run_goes_on(
     make_rl_config, tmp_path, scores, interrupt, env, best
 ):
     config, folder = make_rl_config(env), RLRunFolder(tmp_path)
-    scores(0.5, 0.6, 0.5, 0.4)
+    scores(0.5, 0.3, 0.6, 0.4)
     interrupt(config, folder, RecurrentPPO, "train", 4)
     train(config, folder, resume=True, progress=False)
     assert folder.load_model("best").num_timesteps == best
@@ -328,6 +345,26 @@ def test_every_environment_plays_equally_many_episodes(countdown, count):
     assert [len(episode.rewards) for episode in played] == [1, 7, 1, 7, 1, 7][:count]
     assert all(episode.rewards.tolist() == [1.0] * len(episode.rewards) for episode in played)
     assert all(episode.scored.all() for episode in played)
+
+
+@pytest.mark.parametrize(
+    ("infos", "expected"),
+    [
+        ({}, [True, True, True]),  # an environment that does not say
+        ({"scored": np.array([True, False, False])}, [True, False, False]),
+        ({"final_info": {"scored": np.array([False, False, False])}}, [True, True, False]),
+        (
+            {
+                "scored": np.array([True, False, False]),  # the last one is of a new episode
+                "final_info": {"scored": np.array([False, False, True])},
+            },
+            [True, False, True],
+        ),
+    ],
+)
+def test_what_an_episode_ends_with_is_scored_as_its_last_step_says(infos, expected):
+    ended = np.array([False, False, "final_info" in infos])
+    assert rl_evaluation._scored(infos, ended).tolist() == expected
 
 
 def test_the_score_of_a_foreign_environment_is_the_return(make_rl_run):

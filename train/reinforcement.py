@@ -148,6 +148,7 @@ class _Training:
 
 def _copy_parameters(folder: RLRunFolder, model: RecurrentPPO) -> None:
     """Start with what another run has learned."""
+    folder.config()  # says so if there is no such run
     parameters = folder.load_model("best").policy.state_dict()
     try:
         model.policy.load_state_dict(parameters)

@@ -148,6 +148,11 @@ class RLConfig:
                 raise ValueError(f"{name} must be at least 0, got {getattr(ppo, name)}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if self.task_id == "PlasticFewShot-v0" and self.previous_action_reward:
+            raise ValueError(
+                "images come with their labels: previous_action_reward must be off for "
+                "PlasticFewShot-v0 (--no-previous-action-reward)"
+            )
 
     @property
     def name(self) -> str:
@@ -162,7 +167,13 @@ class RLConfig:
     @property
     def task(self) -> SequenceTask | InteractiveTask | None:
         """The task behind the id, or None if the environment is not one of ours."""
-        return make_task(self.env, **self.env_kwargs) if self.env in ids() else None
+        return make_task(self.task_id, **self.env_kwargs) if self.task_id else None
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of that task, without the module."""
+        env_id = self.env.removeprefix("plastic_envs:")
+        return env_id if env_id in ids() else None
 
     @property
     def higher_is_better(self) -> bool:

@@ -8,7 +8,6 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import FlattenObservation
 
-import plastic_envs
 from plastic_envs.wrappers import VectorPreviousActionReward
 from train.rl_config import RLConfig
 
@@ -33,7 +32,7 @@ def make_vec(
         ValueError: If Gymnasium cannot make them.
     """
     kwargs: dict[str, Any] = {"autoreset_mode": autoreset_mode}
-    if config.env not in plastic_envs.ids():
+    if config.task_id is None:
         kwargs = {"vectorization_mode": "sync", "vector_kwargs": kwargs, "wrappers": (_flattened,)}
     if render_mode is not None:  # not every environment takes it
         kwargs["render_mode"] = render_mode

@@ -506,7 +506,7 @@ def test_an_agent_of_another_form_is_not_started_from(make_rl_config, make_rl_ru
         config = make_rl_config(start_from=str(lesson.path), **settings)
         with pytest.raises(ValueError, match=f"{lesson.path} {message}"):
             train(config, folder, progress=False)
-    with pytest.raises(FileNotFoundError, match="absent"):
+    with pytest.raises(FileNotFoundError, match="absent is no run folder"):
         train(make_rl_config(start_from="absent"), folder, progress=False)
     assert not folder.path.exists()
 

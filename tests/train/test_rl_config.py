@@ -87,6 +87,7 @@ def test_settings_left_out_of_json_are_the_defaults():
         ({"ppo": {"gae_lambda": math.nan}}, "gae_lambda must be from 0 to 1, got nan"),
         ({"ppo": {"ent_coef": -1.0}}, "ent_coef must be at least 0, got -1.0"),
         ({"ppo": {"vf_coef": math.inf}}, "vf_coef must be at least 0, got inf"),
+        ({"env": "PlasticFewShot-v0"}, "previous_action_reward must be off for PlasticFewShot-v0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -136,6 +137,8 @@ def test_our_tasks_say_what_is_better_and_other_environments_do_not():
     bandit, cue_reward = RLConfig(env_kwargs={"num_arms": 3}), RLConfig(env="PlasticCueReward-v0")
     assert (bandit.task, bandit.higher_is_better) == (Bandit(num_arms=3), True)
     assert (cue_reward.task, cue_reward.higher_is_better) == (CueReward(), False)
+    with_module = RLConfig(env="plastic_envs:PlasticCueReward-v0")
+    assert (with_module.task, with_module.higher_is_better) == (CueReward(), False)
     foreign = RLConfig(env="CartPole-v1")
     assert (foreign.task, foreign.higher_is_better) == (None, True)
 

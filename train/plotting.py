@@ -145,6 +145,8 @@ def _draw_scores(
 ) -> None:
     for curve in curves:
         _line_and_band(axes, curve.steps, curve.scores, curve.label, colors)
+    if axis.limits is None:
+        axes.margins(y=0.1)  # room for the names of the levels
     for k, (name, level) in enumerate(axis.levels.items()):
         color, style = _LEVELS[k % len(_LEVELS)]
         axes.axhline(level, color=color, ls=style, lw=1)

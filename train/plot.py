@@ -1,5 +1,6 @@
 """From run folders to a figure of their learning curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -74,9 +75,18 @@ def _rl_figure(folders: Sequence[RLRunFolder]) -> Figure:
     task, name = configs[0].task, "return of an episode"
     levels: dict[str, float] = {}
     if task is not None:
-        name, levels = task.score_name, reference_scores(task)
+        name, levels = task.score_name, _apart(reference_scores(task))
     axis = ScoreAxis(f"{configs[0].env}: validation score", name, "environment step", levels)
     return comparison_figure(axis, group(curves))
+
+
+def _apart(levels: Mapping[str, float]) -> dict[str, float]:
+    """Leave out levels that would be drawn on the one before."""
+    apart: dict[str, float] = {}
+    for name, level in levels.items():
+        if not any(math.isclose(level, other, rel_tol=0.01) for other in apart.values()):
+            apart[name] = level
+    return apart
 
 
 def _check_one_task(folders: Sequence[RunFolder | RLRunFolder], tasks: Sequence[Any]) -> None:

@@ -10,7 +10,7 @@ from plastic_envs.wrappers import History, PreviousActionReward
 
 
 def main(steps: int = 20_000) -> float:
-    """Train (some minutes) and return the mean return of an episode."""
+    """Train (minutes) and return the mean return of an episode."""
     env = History(PreviousActionReward(gym.make("PlasticBandit-v0", num_arms=2, num_trials=10)))
     policy = {
         "features_extractor_class": PlasticFeaturesExtractor,

@@ -9,7 +9,7 @@ from plastic_envs.wrappers import VectorPreviousActionReward
 
 
 def main(steps: int = 1_000_000) -> float:
-    """Train (about four minutes) and return the mean return of an episode."""
+    """Train (minutes) and return the mean return of an episode."""
     make = {"id": "PlasticMaze-v0", "num_envs": 64, "size": 7, "episode_length": 100}
     env = VectorPreviousActionReward(gym.make_vec(**make))
     settings = {"n_steps": 100, "n_epochs": 4, "gamma": 0.95, "ent_coef": 0.02, "vf_coef": 0.005}
@@ -24,4 +24,4 @@ def main(steps: int = 1_000_000) -> float:
 
 
 if __name__ == "__main__":
-    print(f"return of an episode: {main():.1f}; a walker without memory gets about 66")
+    print(f"return of an episode: {main():.1f}; random actions bring 9.5")

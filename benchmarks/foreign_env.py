@@ -22,7 +22,7 @@ import tyro
 from agents.sb3 import VectorEnvAdapter
 from train.evaluation import summary
 from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
-from train.reinforcement import train
+from train.reinforcement import train_missing
 from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
 from train.rl_environments import derived_seed, make_vec
 from train.rl_evaluation import measures_of, play
@@ -90,9 +90,7 @@ def _config(args: Args, name: str, seed: int) -> RLConfig:
 
 def _ours(config: RLConfig, path: Path) -> list[Record]:
     folder = RLRunFolder(path)
-    done = folder.metrics()
-    if not done or done[-1]["step"] < config.steps:
-        train(config, folder, resume=folder.config_path.exists(), progress=False)
+    train_missing(config, folder)
     seconds = {record["step"]: record["seconds"] for record in folder.timing()}
     return [record | {"seconds": seconds[record["step"]]} for record in folder.metrics()]
 
@@ -102,23 +100,13 @@ def _contrib(config: RLConfig, path: Path) -> list[Record]:
     scores = path / "metrics.jsonl"
     if scores.is_file():
         return read_records(scores)
-    ppo, env = config.ppo, make_vec(config, config.num_envs)
+    env = make_vec(config, config.num_envs)
     model: Any = importlib.import_module("sb3_contrib").RecurrentPPO(
         "MlpLstmPolicy",
         VectorEnvAdapter(env),
-        learning_rate=ppo.learning_rate,
-        n_steps=config.n_steps,
-        batch_size=config.steps_per_rollout // ppo.minibatches,
-        n_epochs=ppo.n_epochs,
-        gamma=ppo.gamma,
-        gae_lambda=ppo.gae_lambda,
-        clip_range=ppo.clip_range,
-        ent_coef=ppo.ent_coef,
-        vf_coef=ppo.vf_coef,
-        max_grad_norm=ppo.max_grad_norm,
         policy_kwargs={"lstm_hidden_size": config.network.hidden_size, "net_arch": [64]},
         seed=config.seed,
-        device="cpu",
+        **config.ppo_kwargs(),
     )
     test, seed = make_vec(config, 64), derived_seed(config, 2)
     records, seconds = [], 0.0

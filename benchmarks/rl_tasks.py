@@ -24,7 +24,7 @@ import tyro
 
 from agents.rules import RuleSettings
 from train.plot import plot_runs
-from train.reinforcement import train
+from train.reinforcement import train_missing
 from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
 from train.rl_evaluation import evaluate_agent
 from train.run_folder import Record, RLRunFolder
@@ -212,14 +212,8 @@ def _lesson(path: Path) -> Path:
 
 def _train(path: Path, config: RLConfig) -> None:
     """Train a run that is not there, go on with one that was cut off."""
-    folder = RLRunFolder(path)
-    started = folder.config_path.exists()
-    if started and folder.config() != config:
-        raise ValueError(f"{path} holds a run with other settings: choose another --out")
-    done = folder.metrics()
-    if not done or done[-1]["step"] < config.steps:
-        logging.info("training %s", path)
-        train(config, folder, resume=started, progress=False)
+    logging.info("%s", path)
+    train_missing(config, RLRunFolder(path))
 
 
 def _show(record: Record, *, as_json: bool) -> None:

@@ -66,6 +66,20 @@ def train(
         env.close()
 
 
+def train_missing(config: RLConfig, folder: RLRunFolder) -> None:
+    """Train a run that is not there, go on with one that was cut off, leave a finished one.
+
+    Raises:
+        ValueError: If the folder holds a run with other settings.
+    """
+    started = folder.config_path.exists()
+    if started and folder.config() != config:
+        raise ValueError(f"{folder.path} holds a run with other settings: choose another --out")
+    done = folder.metrics()
+    if not done or done[-1]["step"] < config.steps:
+        train(config, folder, resume=started, progress=False)
+
+
 class _Training:
     """The state of a run between two evaluations."""
 
@@ -171,24 +185,13 @@ class _Progress(BaseCallback):
 
 
 def _new_model(config: RLConfig, env: VectorEnv[Any, Any, Any]) -> RecurrentPPO:
-    ppo = config.ppo
     policy_kwargs = config.network.policy_kwargs()
     if isinstance(env.single_action_space, spaces.Box):
-        policy_kwargs["log_std_init"] = ppo.log_std_init
+        policy_kwargs["log_std_init"] = config.ppo.log_std_init
     return RecurrentPPO(
         "PlasticPolicy",
         env,
-        learning_rate=ppo.learning_rate,
-        n_steps=config.n_steps,
-        batch_size=-(-config.num_envs // ppo.minibatches) * config.n_steps,
-        n_epochs=ppo.n_epochs,
-        gamma=ppo.gamma,
-        gae_lambda=ppo.gae_lambda,
-        clip_range=ppo.clip_range,
-        ent_coef=ppo.ent_coef,
-        vf_coef=ppo.vf_coef,
-        max_grad_norm=ppo.max_grad_norm,
         policy_kwargs=policy_kwargs,
         seed=derived_seed(config, _BUILD),
-        device="cpu",
+        **config.ppo_kwargs(),
     )

@@ -203,6 +203,17 @@ class RLConfig:
         """Evaluations of the run, without that of the agent that has learned nothing."""
         return -(-self.steps // (self.rollouts_per_evaluation * self.steps_per_rollout))
 
+    def ppo_kwargs(self) -> dict[str, Any]:
+        """Return the arguments of PPO but for policy and seed, by Stable-Baselines3's names."""
+        ppo = self.ppo
+        names = ("learning_rate", "n_epochs", "gamma", "gae_lambda", "clip_range", "ent_coef")
+        return {
+            **{name: getattr(ppo, name) for name in (*names, "vf_coef", "max_grad_norm")},
+            "n_steps": self.n_steps,
+            "batch_size": -(-self.num_envs // ppo.minibatches) * self.n_steps,
+            "device": "cpu",
+        }
+
     def learning_rate_at(self, evaluation: int) -> float:
         """Return the step size of the updates after an evaluation."""
         if self.ppo.schedule == "constant":

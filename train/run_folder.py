@@ -14,6 +14,7 @@ import os
 import pickle
 import platform
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,7 +38,7 @@ _FORMAT = "plastic-checkpoint-1"
 _PACKAGES = ("plastic-envs", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
 
 
-class _Folder(Generic[Config]):
+class _Folder(ABC, Generic[Config]):
     """What the folders of all kinds of runs share.
 
     Args:
@@ -98,8 +99,9 @@ class _Folder(Generic[Config]):
             write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
     @staticmethod
+    @abstractmethod
     def _read_config(text: str) -> Config:
-        raise NotImplementedError
+        """Read settings from JSON."""
 
 
 class RunFolder(_Folder[TrainConfig]):

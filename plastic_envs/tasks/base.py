@@ -48,7 +48,31 @@ def at(observations: Observations, index: Any) -> Observations:
     return observations[index]
 
 
-class SequenceTask(ABC):
+class DrawnTask(ABC):
+    """A task whose episodes are each made of the same number of uniform draws.
+
+    That is what makes an episode of a seed the same in a single environment, in a batch of any
+    size, and outside of environments.
+    """
+
+    def _draw(self, num_episodes: int, seed: Seed) -> FloatArray:
+        """Return the uniforms [B, draws_per_episode] that B episodes are made of."""
+        check_int("num_episodes", num_episodes, minimum=1)
+        rng = np.random.default_rng(seed)
+        return rng.random((num_episodes, self._draws_per_episode), dtype=np.float32)
+
+    def _check_integers(self, **minimums: int) -> None:
+        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
+        for name, minimum in minimums.items():
+            object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
+
+    @property
+    @abstractmethod
+    def _draws_per_episode(self) -> int:
+        """How many uniform numbers one episode takes from the random stream."""
+
+
+class SequenceTask(DrawnTask):
     """A family of episodes with a fixed length and known targets.
 
     Subclasses are frozen dataclasses: their fields are the task's keyword arguments. They say how
@@ -184,22 +208,6 @@ class SequenceTask(ABC):
     @abstractmethod
     def text(self, view: "EpisodeView") -> str:
         """Write an episode as a table, a line per step."""
-
-    def _draw(self, num_episodes: int, seed: Seed) -> FloatArray:
-        """Return the uniforms [B, draws_per_episode] that B episodes are made of."""
-        check_int("num_episodes", num_episodes, minimum=1)
-        rng = np.random.default_rng(seed)
-        return rng.random((num_episodes, self._draws_per_episode), dtype=np.float32)
-
-    def _check_integers(self, **minimums: int) -> None:
-        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
-        for name, minimum in minimums.items():
-            object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
-
-    @property
-    @abstractmethod
-    def _draws_per_episode(self) -> int:
-        """How many uniform numbers one episode takes from the random stream."""
 
     @abstractmethod
     def _build(self, draws: FloatArray) -> Episodes:

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Observations, Seed, check_int
+from plastic_envs.tasks.base import BoolArray, DrawnTask, Observations, Seed
 from plastic_envs.tasks.draws import FloatArray
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Player(ABC):
         """See what the actions [B] brought."""
 
 
-class InteractiveTask(ABC):
+class InteractiveTask(DrawnTask):
     """A family of episodes with a fixed length whose course depends on the actions.
 
     Subclasses are frozen dataclasses: their fields are the task's keyword arguments. They say how
@@ -180,9 +180,7 @@ class InteractiveTask(ABC):
         Raises:
             ValueError: If `num_episodes` is less than 1.
         """
-        check_int("num_episodes", num_episodes, minimum=1)
-        rng = np.random.default_rng(seed)
-        return self._begin(rng.random((num_episodes, self._draws_per_episode), dtype=np.float32))
+        return self._begin(self._draw(num_episodes, seed))
 
     def play(self, player: Player, num_episodes: int, seed: Seed = None) -> Played:
         """Let a player play whole episodes, drawn as `sample_states` does."""
@@ -199,16 +197,6 @@ class InteractiveTask(ABC):
     def score(self, played: Played) -> float:
         """Return the mean score of episodes that were played."""
         return float(self.measures(played.rewards, played.scored)["score"].mean())
-
-    def _check_integers(self, **minimums: int) -> None:
-        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
-        for name, minimum in minimums.items():
-            object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
-
-    @property
-    @abstractmethod
-    def _draws_per_episode(self) -> int:
-        """How many uniform numbers one episode takes from the random stream."""
 
     @abstractmethod
     def _begin(self, draws: FloatArray) -> State:

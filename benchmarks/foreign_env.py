@@ -24,8 +24,8 @@ from train.evaluation import summary
 from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
 from train.reinforcement import train_missing
 from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
-from train.rl_environments import derived_seed, make_vec
-from train.rl_evaluation import measures_of, play
+from train.rl_environments import VALIDATE, derived_seed, make_evaluation_vec, make_vec
+from train.rl_evaluation import measure
 from train.run_folder import Record, RLRunFolder, read_records, write_text
 
 AGENTS = {
@@ -108,7 +108,8 @@ def _contrib(config: RLConfig, path: Path) -> list[Record]:
         seed=config.seed,
         **config.ppo_kwargs(),
     )
-    test, seed = make_vec(config, 64), derived_seed(config, 2)
+    test = make_evaluation_vec(config, config.eval_episodes)
+    seed = derived_seed(config, VALIDATE)
     records, seconds = [], 0.0
     for part in range(config.num_evaluations + 1):
         if part:
@@ -116,7 +117,7 @@ def _contrib(config: RLConfig, path: Path) -> list[Record]:
             steps = config.rollouts_per_evaluation * config.steps_per_rollout
             model.learn(steps, reset_num_timesteps=False)
             seconds += time.perf_counter() - started
-        measures = measures_of(config, play(model, test, config.eval_episodes, seed))
+        measures = measure(config, model, test, config.eval_episodes, seed)
         found = {f"val_{name}": value for name, value in summary(measures).items()}
         records.append({"step": model.num_timesteps, **found, "seconds": round(seconds, 3)})
     path.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from PIL import Image
 
 from train.rl_environments import evaluation_seed, make_vec
+from train.rl_evaluation import takes_most_probable
 from train.run_folder import CheckpointName, RLRunFolder
 
 _MOVING = (".gif", ".webp", ".png")
@@ -60,9 +60,7 @@ def _frames(folder: RLRunFolder, checkpoint: CheckpointName, seed: int | None) -
     model = folder.load_model(checkpoint)
     seed = evaluation_seed(config) if seed is None else seed
     env = make_vec(config, 1, "rgb_array", AutoresetMode.NEXT_STEP)
-    deterministic = config.deterministic
-    if deterministic is None:
-        deterministic = isinstance(env.single_action_space, spaces.Box)
+    deterministic = takes_most_probable(config.deterministic, env)
     frames: list[Image.Image] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -22,11 +22,16 @@ from tqdm import tqdm
 from agents.sb3 import RecurrentPPO, VectorEnvAdapter
 from train.evaluation import summary
 from train.rl_config import RLConfig
-from train.rl_environments import derived_seed, make_vec
-from train.rl_evaluation import measures_of, play
+from train.rl_environments import (
+    BUILD,
+    TRAIN,
+    VALIDATE,
+    derived_seed,
+    make_evaluation_vec,
+    make_vec,
+)
+from train.rl_evaluation import measure
 from train.run_folder import Record, RLRunFolder
-
-_BUILD, _TRAIN, _VALIDATE = 0, 1, 2  # branches of the run's seed; 3 is for testing
 
 
 def train(
@@ -94,7 +99,7 @@ class _Training:
         self.best = better((record["val_score"] for record in records), default=None)
         timing = folder.timing() if started else []
         self.seconds = timing[-1]["seconds"] if timing else 0.0
-        self.validation = make_vec(config, min(config.eval_episodes, 64))
+        self.validation = make_evaluation_vec(config, config.eval_episodes)
         model.set_logger(configure(str(folder.path), ["tensorboard"]))
 
     def run(self, progress: bool) -> Record:
@@ -119,7 +124,7 @@ class _Training:
 
     def _train_part(self, bar: "tqdm[Any]") -> None:
         config, model = self.config, self.model
-        model.set_random_seed(derived_seed(config, _TRAIN, self.parts_done))
+        model.set_random_seed(derived_seed(config, TRAIN, self.parts_done))
         model._last_obs = None  # `learn` starts new episodes
         model._last_state = None
         model.ep_info_buffer = None
@@ -129,9 +134,8 @@ class _Training:
     def _evaluate(self) -> Record:
         """Score the agent on the validation episodes; log it and leave a checkpoint."""
         config, model = self.config, self.model
-        seed = derived_seed(config, _VALIDATE)
-        played = play(model, self.validation, config.eval_episodes, seed, config.deterministic)
-        measures = measures_of(config, played)
+        seed = derived_seed(config, VALIDATE)
+        measures = measure(config, model, self.validation, config.eval_episodes, seed)
         training = np.mean([episode["r"] for episode in model.ep_info_buffer or []] or [np.nan])
         record: Record = {
             "step": model.num_timesteps,
@@ -192,6 +196,6 @@ def _new_model(config: RLConfig, env: VectorEnv[Any, Any, Any]) -> RecurrentPPO:
         "PlasticPolicy",
         env,
         policy_kwargs=policy_kwargs,
-        seed=derived_seed(config, _BUILD),
+        seed=derived_seed(config, BUILD),
         **config.ppo_kwargs(),
     )

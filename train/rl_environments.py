@@ -11,7 +11,10 @@ from gymnasium.wrappers import FlattenObservation
 from plastic_envs.wrappers import VectorPreviousActionReward
 from train.rl_config import RLConfig
 
-_TEST = 3  # branch of the run's seed; those of training are in `train.reinforcement`
+BUILD, TRAIN, VALIDATE, TEST = range(4)
+"""Branches of a run's seed."""
+
+_NUM_ENVS = 64  # side by side in an evaluation
 
 
 def make_vec(
@@ -44,9 +47,14 @@ def make_vec(
     return VectorPreviousActionReward(env) if config.previous_action_reward else env
 
 
+def make_evaluation_vec(config: RLConfig, num_episodes: int) -> VectorEnv[Any, Any, Any]:
+    """Make environments to play so many episodes in."""
+    return make_vec(config, min(num_episodes, _NUM_ENVS))
+
+
 def evaluation_seed(config: RLConfig) -> int:
     """Return the environment seed of a run's test episodes, which training never sees."""
-    return derived_seed(config, _TEST)
+    return derived_seed(config, TEST)
 
 
 def derived_seed(config: RLConfig, *branch: int) -> int:

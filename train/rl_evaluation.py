@@ -13,10 +13,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from train.evaluation import summary
 from train.references import reference_scores
 from train.rl_config import RLConfig
-from train.rl_environments import evaluation_seed, make_vec
+from train.rl_environments import evaluation_seed, make_evaluation_vec
 from train.run_folder import CheckpointName, Record, RLRunFolder
-
-_NUM_ENVS = 64  # side by side in an evaluation
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ def evaluate_agent(
     config = folder.config()
     model = folder.load_model(checkpoint)
     seed = evaluation_seed(config) if seed is None else seed
-    env = make_vec(config, min(num_episodes, _NUM_ENVS))
-    measures = measures_of(config, play(model, env, num_episodes, seed, config.deterministic))
+    env = make_evaluation_vec(config, num_episodes)
+    measures = measure(config, model, env, num_episodes, seed)
     env.close()
     return {
         "run": str(folder.path),
@@ -79,6 +77,17 @@ def evaluate_agent(
         **summary(measures),
         "references": {} if config.task is None else reference_scores(config.task),
     }
+
+
+def measure(
+    config: RLConfig,
+    model: BaseAlgorithm,
+    env: VectorEnv[Any, Any, Any],
+    num_episodes: int,
+    seed: int,
+) -> dict[str, NDArray[np.float64]]:
+    """Let an agent play as the settings of a run say; return its measures per episode."""
+    return measures_of(config, play(model, env, num_episodes, seed, config.deterministic))
 
 
 def play(
@@ -103,8 +112,7 @@ def play(
     Returns:
         The episodes, those of the first round first.
     """
-    if deterministic is None:
-        deterministic = isinstance(env.single_action_space, spaces.Box)
+    deterministic = takes_most_probable(deterministic, env)
     rounds = -(-num_episodes // env.num_envs)
     finished: list[list[Episode]] = [[] for _ in range(env.num_envs)]
     running: list[list[tuple[float, bool]]] = [[] for _ in range(env.num_envs)]
@@ -124,6 +132,13 @@ def play(
                     finished[k].append(_episode(running[k]))
                     running[k] = []
     return [finished[k][r] for r in range(rounds) for k in range(env.num_envs)][:num_episodes]
+
+
+def takes_most_probable(deterministic: bool | None, env: VectorEnv[Any, Any, Any]) -> bool:
+    """Say whether to take the most probable action: if nobody says, where actions are real."""
+    if deterministic is None:
+        return isinstance(env.single_action_space, spaces.Box)
+    return deterministic
 
 
 def measures_of(config: RLConfig, played: list[Episode]) -> dict[str, NDArray[np.float64]]:

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.sb3 import RecurrentPPO
 from plastic_envs.tasks import InteractiveTask
 from plastic_envs.wrappers import PreviousActionReward, VectorPreviousActionReward
-from train import reinforcement, rl_evaluation
+from train import reinforcement, rl_environments, rl_evaluation
 from train.references import reference_scores
 from train.reinforcement import train
 from train.rl_environments import derived_seed, evaluation_seed, make_vec
@@ -57,11 +57,11 @@ def scores(monkeypatch):
     def dictate(*values):
         left = iter(values)
 
-        def measures(config, played):
+        def measure(*_):
             value = next(left)
             return {"score": np.array([value, value])}
 
-        monkeypatch.setattr(reinforcement, "measures_of", measures)
+        monkeypatch.setattr(reinforcement, "measure", measure)
 
     return dictate
 
@@ -289,7 +289,7 @@ def test_scores_of_sampled_actions_equal_a_loop(make_rl_run):
 def test_scores_of_most_probable_actions_equal_single_environments(make_rl_run, monkeypatch):
     """With fewer environments than episodes: the stream goes on."""
     run = make_rl_run("PlasticCueReward-v0")
-    monkeypatch.setattr(rl_evaluation, "_NUM_ENVS", 3)
+    monkeypatch.setattr(rl_environments, "_NUM_ENVS", 3)
     result = evaluate_agent(run, num_episodes=8)
     model = run.load_model("best")
     env = PreviousActionReward(

@@ -33,6 +33,10 @@ RL_TASKS = {
 NUM_CLASSES = 16  # 10 of them for training, 3 for validation, 3 for testing
 
 
+class StoppedError(Exception):
+    """Stands for whatever stops a program."""
+
+
 @pytest.fixture(autouse=True)
 def same_number_of_threads():
     """Put back torch's number of threads, which training sets for the whole process."""
@@ -228,6 +232,27 @@ def countdown():
     gym.register("TestCountdown-v0", Countdown)
     yield "TestCountdown-v0"
     del gym.registry["TestCountdown-v0"]
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Return a function that trains, in either way, until an attribute is used once too often."""
+
+    def call(train_run, config, folder, owner, name, count, *, resume=False):
+        original, calls = getattr(owner, name), []
+
+        def stopping(*args, **kwargs):
+            calls.append(1)
+            if len(calls) > count:
+                raise StoppedError
+            return original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, stopping)
+            with pytest.raises(StoppedError):
+                train_run(config, folder, resume=resume, progress=False)
+
+    return call
 
 
 @pytest.fixture

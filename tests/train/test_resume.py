@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -15,29 +16,10 @@ from train.supervised import train
 SETTINGS = {"steps": 7, "eval_every": 3}
 
 
-class StoppedError(Exception):
-    """Stands for whatever stops a program."""
-
-
 @pytest.fixture
-def interrupt(monkeypatch):
+def interrupt(interrupted):
     """Return a function that trains until an attribute is used for the n-th time."""
-
-    def call(config, folder, owner, name, count, *, resume=False):
-        original, calls = getattr(owner, name), []
-
-        def stopping(*args, **kwargs):
-            calls.append(1)
-            if len(calls) > count:
-                raise StoppedError
-            return original(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, stopping)
-            with pytest.raises(StoppedError):
-                train(config, folder, resume=resume, progress=False)
-
-    return call
+    return partial(interrupted, train)
 
 
 @pytest.mark.parametrize("steps", range(7))

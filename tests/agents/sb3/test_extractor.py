@@ -119,8 +119,13 @@ def test_with_the_history_wrapper():
     envs = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
     cartpole = VectorEnvAdapter(VectorHistory(VectorPreviousActionReward(envs), max_steps=20))
     kwargs = {"features_extractor_class": PlasticFeaturesExtractor}
-    DQN("MultiInputPolicy", single, learning_starts=20, policy_kwargs=kwargs).learn(40)
-    A2C("MultiInputPolicy", cartpole, n_steps=20, policy_kwargs=kwargs).learn(80)
+    dqn = DQN("MultiInputPolicy", single, learning_starts=20, policy_kwargs=kwargs)
+    a2c = A2C("MultiInputPolicy", cartpole, n_steps=20, policy_kwargs=kwargs)
+    for model, steps in ((dqn, 40), (a2c, 80)):
+        before = [parameter.clone() for parameter in model.policy.parameters()]
+        assert model.learn(steps).num_timesteps == steps
+        after = model.policy.parameters()
+        assert any(not torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
 def test_several_histories_are_joined():

@@ -173,13 +173,19 @@ def test_takes_environments_of_all_kinds(make_env):
     env = make_env()
     model = RecurrentPPO("PlasticPolicy", env, n_steps=10, n_epochs=1, policy_kwargs=policy_kwargs)
     model.learn(20)
-    evaluate_policy(model, model.get_env(), 2)
+    assert model.num_timesteps == 10 * model.n_envs * -(-20 // (10 * model.n_envs))
+    returns, lengths = evaluate_policy(model, model.get_env(), 2, return_episode_rewards=True)
+    assert len(returns) == 2
+    assert np.isfinite(returns).all()
+    assert min(lengths) > 0
 
 
 def test_predicts_from_images_as_the_environment_shows_them():
     env = Monitor(gym.make("PlasticFewShot-v0", n_way=3, n_query=2))
     model = RecurrentPPO("PlasticPolicy", env, n_steps=10, policy_kwargs={"hidden_size": 16})
-    evaluate_policy(model, env, 2)
+    returns, lengths = evaluate_policy(model, env, 2, return_episode_rewards=True)
+    assert lengths == [5, 5]  # three images with their label, two without
+    assert all(answers in (0, 1, 2) for answers in returns)
 
 
 def test_update_stops_when_the_policy_has_moved(make_model):

@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from typing import get_args
 
 import pytest
 
@@ -8,7 +9,7 @@ from agents import Gradient, Hebbian
 from agents.rules import RuleSettings
 from plastic_envs.tasks import Bandit, CueReward
 from train.config import TrainConfig
-from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig, is_rl_config
+from train.rl_config import CoreName, PPOConfig, RLConfig, RLNetworkConfig, is_rl_config
 
 CHANGED = RLConfig(
     env="PlasticMaze-v0",
@@ -174,3 +175,9 @@ def test_settings_of_plasticity_reach_the_policy():
 
 def test_every_setting_is_written():
     assert json.loads(CHANGED.to_json()) == {"kind": "reinforcement", **asdict(CHANGED)}
+
+
+def test_the_cores_are_those_of_the_policy():
+    from agents.sb3 import cores
+
+    assert get_args(CoreName) == get_args(cores.CoreName)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from agents import Gradient, PlasticNetwork
-from agents.sb3.cores import Feedforward, HiddenCellState, HiddenState, TorchCore, make_core
+from agents.sb3.cores import Feedforward, make_core
+from agents.sb3.torch_core import HiddenCellState, HiddenState, TorchCore
 from agents.sb3.trees import leaves, map_tree, to_arrays, to_tensors
 
 MODULES = {

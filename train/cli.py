@@ -5,7 +5,7 @@ import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 import tyro
@@ -21,6 +21,8 @@ from train.supervised import default_folder
 from train.supervised import train as train_network
 
 logger = logging.getLogger(__name__)
+
+Folder = TypeVar("Folder", RunFolder, RLRunFolder)
 
 app = tyro.extras.SubcommandApp()
 
@@ -46,10 +48,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     """Meta-train a network on a memory or few-shot task, by supervised learning."""
     config = command.config
     if command.resume is not None:
-        _check_resume_stands_alone()
-        folder = open_run(command.resume)
-        if not isinstance(folder, RunFolder):
-            raise ValueError(f"{command.resume} goes on with plastic train-rl --resume")
+        folder = _folder_to_resume(command.resume, RunFolder, "train-rl")
         config = folder.config()
     else:
         folder = RunFolder(command.out or default_folder(config))
@@ -91,10 +90,7 @@ def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None
 
     config = command.config
     if command.resume is not None:
-        _check_resume_stands_alone()
-        folder = open_run(command.resume)
-        if not isinstance(folder, RLRunFolder):
-            raise ValueError(f"{command.resume} goes on with plastic train --resume")
+        folder = _folder_to_resume(command.resume, RLRunFolder, "train")
         config = folder.config()
     else:
         folder = RLRunFolder(command.out or Path("runs") / config.name)
@@ -238,13 +234,18 @@ def main() -> None:
         sys.exit(1)
 
 
-def _check_resume_stands_alone() -> None:
+def _folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Folder:
+    """Open the run that `--resume` names, which stands alone and must be of this command's kind."""
     others = [name for name in _options() if name not in ("resume", "json", "no-json")]
     if others:
         raise ValueError(
             "--resume goes on with the settings of its run: it cannot be combined with "
             + ", ".join(f"--{name}" for name in others)
         )
+    folder = open_run(path)
+    if not isinstance(folder, kind):
+        raise ValueError(f"{path} goes on with plastic {other_command} --resume")
+    return folder
 
 
 def _options() -> list[str]:

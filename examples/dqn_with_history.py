@@ -14,12 +14,14 @@ def main(steps: int = 20_000) -> float:
     env = History(PreviousActionReward(gym.make("PlasticBandit-v0", num_arms=2, num_trials=10)))
     policy = {
         "features_extractor_class": PlasticFeaturesExtractor,
-        "features_extractor_kwargs": {"rule": "hebbian", "cell": "rnn", "hidden_size": 32},
+        "features_extractor_kwargs": {"rule": "gradient", "cell": "rnn", "hidden_size": 32},
         "net_arch": [32],
     }
-    model = DQN("MultiInputPolicy", env, buffer_size=10_000, policy_kwargs=policy, seed=0)
+    settings = {"learning_rate": 1e-3, "gamma": 0.5, "batch_size": 128, "buffer_size": 10_000}
+    settings |= {"target_update_interval": 200, "exploration_fraction": 0.5}
+    model = DQN("MultiInputPolicy", env, policy_kwargs=policy, seed=0, **settings)
     model.learn(steps)
-    score, _ = evaluate_policy(model, env, n_eval_episodes=100, warn=False)
+    score, _ = evaluate_policy(model, env, n_eval_episodes=500, warn=False)
     return float(score)
 
 

@@ -164,6 +164,15 @@ class PlasticNetwork(nn.Module):
         _choice("form", form, {"auto": None, **FORMS})
         self._form: FormName = form
 
+    def freeze_slow_weights(self) -> None:
+        """Keep slow weights and biases of all layers as they are: only α and ω go on learning.
+
+        An encoder module is left alone.
+        """
+        for layer in self._layers.values():
+            layer.weight.requires_grad_(False)
+            layer.bias.requires_grad_(False)
+
     def supported_forms(self) -> list[FormName]:
         """Return the forms that can compute this network as it is now, the fastest first.
 

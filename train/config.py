@@ -45,6 +45,8 @@ class NetworkConfig:
     """Hidden units. Equal size in the paper: 128 plastic LSTM, 256 plastic RNN, x1.5 without."""
     extra_dim: int = 4
     """Free readout units, the network's own target for the gradient rule."""
+    freeze_slow_weights: bool = False
+    """Keep slow weights and biases as they were drawn: only plasticity is learned."""
     form: FormName = "auto"
     """How sequences are computed; all forms agree."""
     model: ModelName = "plastic"
@@ -74,7 +76,7 @@ class NetworkConfig:
             encoder = ImageLabelEncoder(
                 images, self.hidden_size, output_size, rectify=self.rectify, generator=generator
             )
-        return PlasticNetwork(
+        network = PlasticNetwork(
             input_size=spaces.flatdim(task.observation_space),
             output_size=output_size,
             hidden_size=self.hidden_size,
@@ -85,6 +87,9 @@ class NetworkConfig:
             form=self.form,
             generator=generator,
         )
+        if self.freeze_slow_weights:
+            network.freeze_slow_weights()
+        return network
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.network.filters < 1:
             raise ValueError(f"filters must be at least 1, got {self.network.filters}")
+        if self.network.freeze_slow_weights and (
+            self.network.rule == "none" or self.network.model == "prototypical"
+        ):
+            raise ValueError(
+                "freeze_slow_weights leaves a network without plastic weights nothing to learn"
+            )
         for name in ("steps", "seed", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")

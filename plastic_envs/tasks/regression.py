@@ -3,18 +3,19 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box, check_nonnegative
+from plastic_envs.tasks.base import BoolArray, Episodes, SquaredErrorTask, box, check_nonnegative
 from plastic_envs.tasks.draws import NORMAL_BOUND, FloatArray, even, normals, split, symmetric
 
 Kind = Literal["linear", "mlp"]
 
 _HIDDEN_UNITS = 2
+_CLOSE = 0.05  # an answer this near counts for the share that some papers report
 _DEFAULT_INPUT_SIZE = {"linear": 12, "mlp": 6}
 
 
@@ -72,6 +73,8 @@ class Regression(SquaredErrorTask):
     num_query: int = 20
     noise: float = 0.1
 
+    oracle_name: ClassVar[str] = "ridge regression"
+
     def __post_init__(self) -> None:
         """Check the arguments."""
         if self.kind not in get_args(Kind):
@@ -106,6 +109,15 @@ class Regression(SquaredErrorTask):
     @property
     def chance_score(self) -> float:
         return 1 - 1 / self.num_steps
+
+    def measures(
+        self, rewards: NDArray[np.float64], scored: BoolArray
+    ) -> dict[str, NDArray[np.float64]]:
+        close = (rewards >= -(_CLOSE**2)) & scored
+        return {
+            **super().measures(rewards, scored),
+            "within_0.05": close.sum(axis=1) / scored.sum(axis=1),
+        }
 
     def oracle(self, observations: FloatArray) -> FloatArray:
         """Answer with the best linear prediction from the support values.

@@ -373,3 +373,12 @@ def test_linear_weights_are_alike_in_every_direction():
 )
 def test_the_steps_of_the_training_loss_are_those_of_the_paper(env_id, steps):
     assert make_task(env_id).loss_steps == steps
+
+
+def test_regression_tells_the_share_of_queries_within_a_twentieth():
+    task = make_task("PlasticRegression-v0", num_support=2, num_query=4)
+    targets = np.zeros((1, 6, 1), np.float32)
+    answers = np.array([9, 9, 0.0499, -0.0499, 0.0501, 3], np.float32).reshape(1, 6, 1)
+    scored = np.array([[False, False, True, True, True, True]])
+    measures = task.measures(task.rewards(answers, targets), scored)
+    assert measures["within_0.05"].tolist() == [0.5]

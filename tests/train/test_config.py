@@ -272,3 +272,26 @@ def test_the_step_size_falls_from_all_of_it_to_nearly_nothing(steps):
     assert config.learning_rate_at(steps) == pytest.approx(0, abs=1e-12)
     constant = TrainConfig(steps=steps, learning_rate=0.5)
     assert {constant.learning_rate_at(step) for step in range(steps)} == {0.5}
+
+
+@pytest.mark.parametrize("rule", ["gradient", "hebbian"])
+def test_frozen_slow_weights_stay_and_plasticity_learns(rule, make_run):
+    run = make_run(rule=rule, freeze_slow_weights=True)
+    config = run.config()
+    begin = config.network.build(config.task_for("train"), config.seed).state_dict()
+    end = run.load_checkpoint("last")["network"]
+    changed = {name for name in begin if not begin[name].equal(end[name])}
+    assert changed
+    assert all(name.endswith("_alpha") or name == "output_weight" for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("task", "network"),
+    [
+        ("copy", NetworkConfig(rule="none", freeze_slow_weights=True)),
+        ("few-shot", NetworkConfig(model="prototypical", freeze_slow_weights=True)),
+    ],
+)
+def test_without_plasticity_slow_weights_are_not_frozen(task, network):
+    with pytest.raises(ValueError, match="nothing to learn"):
+        TrainConfig(task=task, network=network)

@@ -56,6 +56,13 @@ def blocks(inputs: Inputs, size: int) -> list[Inputs]:
     return [dict(zip(names, part, strict=True)) for part in zip(*parts.values(), strict=True)]
 
 
+def share_of(batch: Batch, index: int, count: int) -> Batch:
+    """Return one of `count` equal shares of a batch, whose episodes they divide without rest."""
+    size = len(batch.scored) // count
+    inputs, targets, scored = (blocks(part, size)[index] for part in batch)
+    return Batch(inputs, targets, scored)
+
+
 def whole(task: SequenceTask) -> Sampler:
     """Return a sampler of a task's own episodes."""
     return lambda num_episodes, seed: batch_of(task.sample_episodes(num_episodes, seed))

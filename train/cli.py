@@ -13,16 +13,20 @@ import tyro
 from agents.ops import library
 from train.config import TrainConfig
 from train.demo import DemoConfig, run_demo
+from train.distributed import OtherProcessError, joined, launched
 from train.evaluation import evaluate as evaluate_run
 from train.plot import plot_runs
 from train.rl_config import RLConfig
 from train.run_folder import CheckpointName, Record, RLRunFolder, RunFolder, open_run
-from train.supervised import default_folder
+from train.supervised import NonFiniteLossError, default_folder
 from train.supervised import train as train_network
 
 logger = logging.getLogger(__name__)
 
 Folder = TypeVar("Folder", RunFolder, RLRunFolder)
+
+# What the first of several processes meets as well, and says.
+_MET_BY_FIRST_TOO = (ValueError, FileNotFoundError, NonFiniteLossError, OtherProcessError)
 
 app = tyro.extras.SubcommandApp()
 
@@ -45,7 +49,10 @@ class TrainCommand:
 
 @app.command(name="train")
 def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
-    """Meta-train a network on a memory or few-shot task, by supervised learning."""
+    """Meta-train a network on a memory or few-shot task, by supervised learning.
+
+    torchrun --no-python plastic train … does so over several processes.
+    """
     config = command.config
     if command.resume is not None:
         folder = _folder_to_resume(command.resume, RunFolder, "train-rl")
@@ -53,9 +60,16 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     else:
         folder = RunFolder(command.out or default_folder(config))
     logger.info("training in %s", folder.path)
-    record = train_network(
-        config, folder, resume=command.resume is not None, progress=sys.stderr.isatty()
-    )
+    with joined() as processes:
+        record = train_network(
+            config,
+            folder,
+            resume=command.resume is not None,
+            progress=sys.stderr.isatty(),
+            processes=processes,
+        )
+    if not processes.is_first:
+        return
     if command.json:
         print(json.dumps({"run": str(folder.path), **record}))
     else:
@@ -221,15 +235,31 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fal
 
 def main() -> None:
     """Run the command line."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    processes = launched()
+    who, level = "", logging.INFO
+    if not processes.is_first:
+        who, level = f"process {processes.rank}: ", logging.ERROR
+    logging.basicConfig(level=level, format=f"%(levelname)s {who}%(message)s", stream=sys.stderr)
     if library.load() is None:
         logger.warning(
             "the compiled kernel was not built (is there a C compiler?): computing in PyTorch, "
             "several times slower. Reinstalling the package with a compiler builds it."
         )
     try:
-        app.cli(prog="plastic", description="Networks with plastic weights: train, score, look.")
+        if processes.size > 1 and sys.argv[1:2] != ["train"]:
+            raise ValueError("torchrun is for plastic train alone: start other commands without")
+        app.cli(
+            prog="plastic",
+            description="Networks with plastic weights: train, score, look.",
+            console_outputs=processes.is_first,
+        )
+    except SystemExit as stop:
+        if stop.code:
+            processes.let_first_speak()
+        raise
     except (ValueError, OSError, MemoryError, ImportError, RuntimeError) as error:
+        if isinstance(error, _MET_BY_FIRST_TOO):
+            processes.let_first_speak()
         logger.error("%s", error)
         sys.exit(1)
 

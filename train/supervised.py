@@ -7,6 +7,7 @@ answers (squared error or cross-entropy) with AdamW. Settings: `train.config.Tra
 
 import logging
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from tqdm import tqdm
 
 from agents import ImageLabelEncoder, PlasticNetwork, Probes
 from plastic_envs.tasks import FewShot, SequenceTask
-from train.batches import Batch, Sampler, blocks, embedded, whole
+from train.batches import Batch, Sampler, blocks, embedded, share_of, whole
 from train.config import Network, TrainConfig
+from train.distributed import ALONE, Processes
 from train.networks import image_encoder_of, load_image_encoder
 from train.objectives import masked_mean, objective_of
 from train.plotting import episode_figure
@@ -37,7 +39,12 @@ class NonFiniteLossError(RuntimeError):
 
 
 def train(
-    config: TrainConfig, folder: RunFolder, *, resume: bool = False, progress: bool = True
+    config: TrainConfig,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    processes: Processes = ALONE,
 ) -> Record:
     """Train a network.
 
@@ -49,6 +56,7 @@ def train(
         folder: Where the run is kept.
         resume: Go on with the run in `folder` instead of starting one.
         progress: Show a progress bar.
+        processes: Those that train this network together, each of which calls this function.
 
     Returns:
         The last metrics record.
@@ -56,7 +64,14 @@ def train(
     Raises:
         FileExistsError: If a new run is to start in a folder that holds one.
         NonFiniteLossError: If the loss becomes infinite or not a number. The checkpoints stay.
+        OtherProcessError: In all processes but the first, if the first cannot go on.
+        ValueError: If the processes cannot share a batch equally, or settings do not fit.
     """
+    if config.batch_size % processes.size:
+        raise ValueError(
+            f"batch_size must be divisible by the number of processes, {processes.size}, "
+            f"got {config.batch_size}"
+        )
     network = config.network.build(config.task_for("train"), config.seed)
     if isinstance(network, PlasticNetwork):
         able = network.supported_forms()
@@ -65,12 +80,12 @@ def train(
     if config.encoder_run is not None and not folder.checkpoint_path("last").exists():
         load_image_encoder(network, RunFolder(Path(config.encoder_run)))
     if not resume:
-        folder.create(config)
+        processes.on_first(folder.create, config)
     if config.frozen:
         image_encoder_of(network).freeze()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return _Training(config, network, folder).run(progress)
+    return _Training(config, network, folder, processes).run(progress)
 
 
 def evaluation_seed(config: TrainConfig) -> int:
@@ -87,8 +102,15 @@ def loss_mask(config: TrainConfig, batch: Batch) -> Tensor:
 class _Training:
     """The state of a run between two steps."""
 
-    def __init__(self, config: TrainConfig, network: Network, folder: RunFolder) -> None:
+    # Of the first process alone, which validates:
+    validation: Batch
+    writer: SummaryWriter
+
+    def __init__(
+        self, config: TrainConfig, network: Network, folder: RunFolder, processes: Processes
+    ) -> None:
         self.config, self.network, self.folder = config, network, folder
+        self.processes = processes
         self.task = config.task_for("validation")
         self.objective = objective_of(self.task)
         self.optimizer = torch.optim.AdamW(
@@ -102,44 +124,61 @@ class _Training:
         self.recent: list[tuple[float, float]] = []  # loss and gradient norm since validation
         if folder.checkpoint_path("last").exists():
             self._restore()
-        folder.drop_after(self.step if self.best else -1)
+        # From here on the first process may write a checkpoint: all have read the one there was.
+        processes.on_first(folder.drop_after, self.step if self.best else -1)
         self.sample_training = self._sampler(config.task_for("train"))
-        self.validation = self._sampler(self.task)(config.eval_episodes, self._seed(_VALIDATE))
+        if processes.is_first:
+            self.validation = self._sampler(self.task)(config.eval_episodes, self._seed(_VALIDATE))
+        self.parallel = processes.parallel(network)
 
     def run(self, progress: bool) -> Record:
         config, started = self.config, time.perf_counter()
         already = self.seconds
-        writer = SummaryWriter(str(self.folder.path), purge_step=self.step + 1)
+        first = self.processes.is_first
         bar = tqdm(
-            total=config.steps, initial=self.step, unit="step", disable=not progress, leave=True
+            total=config.steps,
+            initial=self.step,
+            unit="step",
+            disable=not (progress and first),
+            leave=True,
         )
-        with writer, bar:
+        with ExitStack() as stack, bar:
+            if first:
+                writer = SummaryWriter(str(self.folder.path), purge_step=self.step + 1)
+                self.writer = stack.enter_context(writer)
             if self.best is None:
-                self._validate(writer)
+                self.processes.on_first(self._validate)
             while self.step < config.steps:
                 self.recent.append(self._train_step())
                 self.step += 1
                 bar.update()
                 if self.step % config.eval_every == 0 or self.step == config.steps:
                     self.seconds = already + time.perf_counter() - started
-                    record = self._validate(writer)
-                    bar.set_postfix(val_score=f"{record['val_score']:.4f}")
+                    record = self.processes.on_first(self._validate)
+                    self.recent = []
+                    if record is not None:
+                        bar.set_postfix(val_score=f"{record['val_score']:.4f}")
         records = self.folder.metrics()
         if not records:
             raise ValueError(f"{self.folder.metrics_path} is missing: the run is not whole")
         return records[-1]
 
     def _train_step(self) -> tuple[float, float]:
-        config = self.config
-        batch = self.sample_training(config.batch_size, self._seed(_TRAIN, self.step))
+        config, rank, size = self.config, self.processes.rank, self.processes.size
+        joint = self.sample_training(config.batch_size, self._seed(_TRAIN, self.step))
+        batch = share_of(joint, rank, size)
+        noise = self._seed(_NOISE, self.step, *([rank] if size > 1 else []))
         self.network.train()
         with torch.random.fork_rng(devices=[]):  # dropout has no generator of its own
-            torch.manual_seed(int(self._seed(_NOISE, self.step).generate_state(1)[0]))
-            outputs, _ = self.network(batch.inputs)
+            torch.manual_seed(int(noise.generate_state(1)[0]))
+            outputs, _ = self.parallel(batch.inputs)
         losses = self.objective.losses(outputs, batch.targets)
+        # All episodes of a task have equally many steps in the mask: the mean over shares of this
+        # mean, which the gradients become, is that over the joint batch.
         loss = masked_mean(losses, loss_mask(config, batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.processes.mean(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
         if not (loss.isfinite() and norm.isfinite()):
             raise self._not_finite(f"the training loss is {loss:.3g}, its gradient {norm:.3g}")
@@ -148,7 +187,7 @@ class _Training:
         self.optimizer.step()
         return loss.item(), norm.item()
 
-    def _validate(self, writer: SummaryWriter) -> Record:
+    def _validate(self) -> Record:
         """Score the network on the validation episodes; log it and leave a checkpoint."""
         outputs, probes = self._probe_validation()
         _, targets, scored = self.validation
@@ -170,12 +209,11 @@ class _Training:
         if probes is not None:
             for name in ("eta", "decay", "write_norm", "inner_loss"):
                 record[name] = float(getattr(probes, name).mean())
-        self.recent = []
         self.folder.append(self.folder.metrics_path, record)
         self.folder.append(
             self.folder.timing_path, {"step": self.step, "seconds": round(self.seconds, 3)}
         )
-        self._log(writer, record, answers, probes)
+        self._log(record, answers, probes)
         if self.best is None or self._is_better(record["val_score"], self.best["val_score"]):
             self.best = {"step": self.step, "val_score": record["val_score"]}
             self.folder.save_checkpoint("best", self._checkpoint())
@@ -196,20 +234,19 @@ class _Training:
         outputs = torch.cat([output for output, _, _ in results])
         return outputs, Probes(*(torch.cat(v) for v in zip(*(r[2] for r in results), strict=True)))
 
-    def _log(
-        self, writer: SummaryWriter, record: Record, answers: NDArray[Any], probes: Probes | None
-    ) -> None:
+    def _log(self, record: Record, answers: NDArray[Any], probes: Probes | None) -> None:
         for name, value in record.items():
             if name != "step" and value is not None:
-                writer.add_scalar(_tag(name), value, self.step)
+                self.writer.add_scalar(_tag(name), value, self.step)
         validations = -(-self.config.steps // self.config.eval_every)
         every = self.config.eval_every * max(1, validations // _FIGURES)
         if self.step % every == 0 or self.step == self.config.steps:
             first = self.task.sample_episodes(1, self._seed(_VALIDATE))
             plastic = isinstance(self.network, PlasticNetwork) and self.network.rule.plastic
             eta = probes.eta.numpy() if plastic and probes is not None else None
-            writer.add_figure("episode", episode_figure(self.task, first, answers, eta), self.step)
-        writer.flush()
+            figure = episode_figure(self.task, first, answers, eta)
+            self.writer.add_figure("episode", figure, self.step)
+        self.writer.flush()
 
     def _checkpoint(self) -> dict[str, Any]:
         return {

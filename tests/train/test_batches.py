@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.batches import batch_of, blocks, embedded, inputs_of, whole
+from train.batches import batch_of, blocks, embedded, inputs_of, share_of, whole
 
 TASKS = ["copy", "cue-reward", "few-shot", "regression"]
 
@@ -89,3 +89,17 @@ def test_observations_of_an_environment_are_tensors_of_their_type(task):
         "image": torch.uint8,
         "label": torch.float32,
     }
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shares_make_up_the_batch(make_config, name, count):
+    batch = whole(make_config(name).task_for("train"))(6, 0)
+    shares = [share_of(batch, index, count) for index in range(count)]
+    assert [len(share.scored) for share in shares] == [6 // count] * count
+    for part, parts in zip(batch, zip(*shares, strict=True), strict=True):
+        if isinstance(part, dict):
+            for key, tensor in part.items():
+                assert torch.equal(torch.cat([each[key] for each in parts]), tensor)
+        else:
+            assert torch.equal(torch.cat(parts), part)

@@ -21,7 +21,7 @@ demo: $(VENV)/run.stamp  ## train plastic and ordinary networks side by side (mi
 test: $(VENV)/dev.stamp  ## run the tests (under 10 minutes)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
 
-test-slow: $(VENV)/dev.stamp  ## run the tests that take longer
+test-slow: $(VENV)/slow.stamp  ## run the tests that take longer
 	$(BIN)/python -m pytest -n 2 -m "slow and not gpu" --timeout 3600 $(ARGS)
 
 test-gymnasium-low: $(VENV)-low/dev.stamp  ## run the environment tests on an older Gymnasium
@@ -56,6 +56,10 @@ $(VENV)/run.stamp: $(SOURCES) | $(VENV)/bin/python
 $(VENV)/dev.stamp: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)" --editable ".[dev]"
 	touch $@ $(VENV)/run.stamp
+
+$(VENV)/slow.stamp: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)" --editable ".[dev,bench,ray]"
+	touch $@
 
 $(VENV)-low/dev.stamp: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)-low

@@ -23,26 +23,19 @@ import torch
 import tyro
 
 from agents.network import CellName, RuleName
-from agents.rules import RuleSettings
 from plastic_envs.images.sources import SourceName
 from plastic_envs.tasks import FewShot
 from train.batches import embedded
 from train.config import FewShotConfig, NetworkConfig, TrainConfig
 from train.evaluation import answer, network_names, summary
+from train.experiments.job import prepare, train_missing
+from train.experiments.published import FEW_SHOT_PLASTICITY
 from train.networks import image_encoder_of
 from train.objectives import CrossEntropy
 from train.run_folder import Record, RunFolder, read_records
-from train.supervised import train
 
 TEST_SEED = 20_230_203
 """Environment seed of the test episodes, the same for every method and seed."""
-
-PLASTICITY = {
-    "hebbian": RuleSettings(base_eta=1.0, base_decay=0.03),
-    "gradient": RuleSettings(base_eta=0.5, base_decay=0.03),
-    "none": RuleSettings(),
-}
-"""Chosen in a few short runs on glyphs, seed 0. With the paper's 0.1 and 0.1 they learn slower."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +244,7 @@ def _network(
             cell=cell,
             hidden_size=192 if rule == "none" else 128,
             filters=args.filters,
-            plasticity=PLASTICITY[rule],
+            plasticity=FEW_SHOT_PLASTICITY[rule],
         ),
         few_shot=_few_shot(args, n_way, k_shot),
         encoder_run=str(_encoder_folder(args, seed)),
@@ -269,12 +262,8 @@ def _network(
 def _train(path: Path, config: TrainConfig) -> None:
     """Train a run that is not there, go on with one that was cut off."""
     folder = RunFolder(path)
-    started = folder.config_path.exists()
-    if started and folder.config() != config:
-        raise ValueError(f"{path} holds a run with other settings: choose another --out")
-    done = folder.metrics()
-    if not done or done[-1]["step"] < config.steps:
-        train(config, folder, resume=started, progress=False)
+    prepare(folder, config)
+    train_missing(folder)
 
 
 def _show(record: Record, as_json: bool) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_args
 
 import torch
 import tyro
@@ -15,6 +16,10 @@ from train.config import TrainConfig
 from train.demo import DemoConfig, run_demo
 from train.distributed import OtherProcessError, joined, launched
 from train.evaluation import evaluate as evaluate_run
+from train.experiments.command import DEFAULT_OUT, ReproduceConfig, listing, reproduce_experiments
+from train.experiments.report import write_report
+from train.experiments.reproduce import duration
+from train.experiments.sweep import BudgetName
 from train.plot import plot_runs
 from train.rl_config import RLConfig
 from train.run_folder import CheckpointName, Record, RLRunFolder, RunFolder, open_run
@@ -233,6 +238,72 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fal
     print(f"Learning curves: {figure}")
 
 
+@app.command(name="reproduce")
+def reproduce(
+    config: Annotated[ReproduceConfig, tyro.conf.arg(name="")],
+    list: bool = False,
+    json: bool = False,
+) -> None:
+    """Run experiments of the paper: what is missing is run, what was cut off goes on.
+
+    Args:
+        config: Settings.
+        list: Tell every experiment with its runs and the time that they take, and run nothing.
+        json: Print JSON lines.
+    """
+    if list:
+        rows = listing(config)
+        if json:
+            for row in rows:
+                _print_json(row)
+            return
+        print(f"{'experiment':26s}{''.join(f'{b:>20s}' for b in get_args(BudgetName))}")
+        for row in rows:
+            cells = [
+                f"{row[b]['runs']} runs, {duration(row[b]['seconds'])}"
+                for b in get_args(BudgetName)
+            ]
+            print(f"{row['experiment']:26s}{''.join(f'{cell:>20s}' for cell in cells)}")
+        print(f"Time left on {config.cores} cores, roughly; plastic reproduce NAME --budget BUDGET")
+        return
+    try:
+        rows, failures = reproduce_experiments(config, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        logger.error("stopped; the same command goes on where it was")
+        sys.exit(130)
+    for row in rows:
+        if json:
+            _print_json(row)
+        else:
+            print(_result_line(row))
+    if failures:
+        logger.error("%d runs failed; the same command tries them again", len(failures))
+        sys.exit(1)
+
+
+def _result_line(row: Record) -> str:
+    score = "not finished" if row["score"] is None else f"{row['score']:.4f}"
+    spread = "" if row.get("interval") is None else f"± {row['interval']:.4f}"
+    names = f"{row['experiment']:20s} {row['place']:24s} {row['network']:26s}"
+    return f"{names} {score:>12s} {spread:8s}  {row.get('runs', '')}".rstrip()
+
+
+@app.command(name="report")
+def report(out: Path = DEFAULT_OUT, budget: BudgetName | None = None, json: bool = False) -> None:
+    """Write a page of figures and tables of what was reproduced: report.html and report.md.
+
+    Args:
+        out: Folder of the experiments; the report goes there.
+        budget: Leave out other budgets than this.
+        json: Print a JSON line.
+    """
+    page, text = write_report(out, budget)
+    if json:
+        _print_json({"html": str(page), "markdown": str(text)})
+    else:
+        print(f"{page}\n{text}")
+
+
 def main() -> None:
     """Run the command line."""
     processes = launched()
@@ -250,13 +321,17 @@ def main() -> None:
             raise ValueError("torchrun is for plastic train alone: start other commands without")
         app.cli(
             prog="plastic",
-            description="Networks with plastic weights: train, score, look.",
+            description="Networks with plastic weights: train, score, look, reproduce.",
             console_outputs=processes.is_first,
         )
+        sys.stdout.flush()
     except SystemExit as stop:
         if stop.code:
             processes.let_first_speak()
         raise
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError, MemoryError, ImportError, RuntimeError) as error:
         if isinstance(error, _MET_BY_FIRST_TOO):
             processes.let_first_speak()

@@ -17,7 +17,8 @@ from plastic_envs.tasks import Episodes, SequenceTask
 from plastic_envs.tasks.base import at
 from plastic_envs.tasks.draws import FloatArray
 
-_LEVELS = (("0.55", "--"), ("0.2", ":"), ("0.4", "-."))  # colour and style
+CHANCE_COLOR, OPTIMUM_COLOR = "0.55", "0.2"
+_LEVELS = ((CHANCE_COLOR, "--"), (OPTIMUM_COLOR, ":"), ("0.4", "-."))  # colour and style
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def comparison_figure(axis: ScoreAxis, curves: Sequence[Curve]) -> Figure:
         for curve in plastic:
             assert curve.eta is not None
             steps = np.arange(curve.eta.shape[1])
-            _line_and_band(axes[1], steps, curve.eta, curve.label, colors)
+            line_and_band(axes[1], steps, curve.eta, curve.label, color=colors[curve.label])
         axes[1].set(xlabel="step of the episode", ylabel="plasticity rate η (as applied)")
         axes[1].set_ylim(bottom=0)
         axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -110,7 +111,7 @@ def episode_figure(
     rows[0].imshow(task.picture(view), interpolation="none")
     rows[0].axis("off")
     if eta is not None:
-        _line_and_band(rows[1], np.arange(steps), np.asarray(eta, np.float64), "η", {"η": "C0"})
+        line_and_band(rows[1], np.arange(steps), np.asarray(eta, np.float64), "η", color="C0")
         rows[1].set_title("plasticity rate η: mean and range over episodes", fontsize=9)
         rows[1].set_ylim(bottom=0)
         rows[1].set_xlabel("step of the episode")
@@ -140,11 +141,37 @@ def group(curves: Sequence[Curve]) -> list[Curve]:
     return list(joined.values())
 
 
+def line_and_band(
+    axes: Axes,
+    x: NDArray[np.int64],
+    values: NDArray[np.float64],
+    label: str,
+    *,
+    count: bool = True,
+    **look: Any,
+) -> None:
+    """Draw the mean of values [seeds, N], and a band from the lowest to the highest.
+
+    Args:
+        axes: Where.
+        x: [N].
+        values: One row for each seed.
+        label: Name in the legend.
+        count: Add the number of seeds to it.
+        look: How the line looks, for Matplotlib.
+    """
+    many = f" ({len(values)} seeds)" if count and 1 < len(values) < 100 else ""
+    [line] = axes.plot(x, values.mean(axis=0), lw=1.6, label=label + many, **look)
+    if len(values) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
 def _draw_scores(
     axes: Axes, axis: ScoreAxis, curves: Sequence[Curve], colors: dict[str, str]
 ) -> None:
     for curve in curves:
-        _line_and_band(axes, curve.steps, curve.scores, curve.label, colors)
+        line_and_band(axes, curve.steps, curve.scores, curve.label, color=colors[curve.label])
     if axis.limits is None:
         axes.margins(y=0.1)  # room for the names of the levels
     for k, (name, level) in enumerate(axis.levels.items()):
@@ -153,20 +180,6 @@ def _draw_scores(
         axes.annotate(name, (1, level), (-2, 2), color=color, fontsize=8, **_AT_THE_EDGE)
     axes.set(xlabel=axis.x_name, ylabel=axis.score_name, ylim=axis.limits)
     axes.set_title(axis.title, fontsize=10, loc="left")
-
-
-def _line_and_band(
-    axes: Axes,
-    x: NDArray[np.int64],
-    values: NDArray[np.float64],
-    label: str,
-    colors: dict[str, str],
-) -> None:
-    many = f" ({len(values)} seeds)" if 1 < len(values) < 100 else ""
-    axes.plot(x, values.mean(axis=0), color=colors[label], lw=1.6, label=label + many)
-    if len(values) > 1:
-        low, high = values.min(axis=0), values.max(axis=0)
-        axes.fill_between(x, low, high, color=colors[label], alpha=0.2, lw=0)
 
 
 _AT_THE_EDGE: dict[str, Any] = {

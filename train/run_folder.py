@@ -63,8 +63,12 @@ class _Folder(ABC, Generic[Config]):
                 "or choose another folder with --out"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
+        self.write_versions()
         write_text(self.config_path, config.to_json())
+
+    def write_versions(self) -> None:
+        """Write what this process runs on."""
+        write_text(self.path / "versions.json", json.dumps(_versions(), indent=2) + "\n")
 
     def config(self) -> Config:
         """Read the settings.

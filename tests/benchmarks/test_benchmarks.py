@@ -83,6 +83,7 @@ def test_repeats_are_ordered(rows):
     assert all(0 < row["worst"] <= row["median"] <= row["best"] for row in found)
 
 
+@pytest.mark.slow
 def test_few_shot_methods_are_trained_scored_and_scored_again(rows, tmp_path):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(20), 8)
@@ -113,6 +114,6 @@ def test_few_shot_methods_are_trained_scored_and_scored_again(rows, tmp_path):
 
 def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path):
     config = few_shot.TrainConfig(steps=0, eval_episodes=2, threads=1)
-    few_shot.train(config, few_shot.RunFolder(tmp_path), progress=False)
-    with pytest.raises(ValueError, match="run with other settings: choose another --out"):
+    few_shot._train(tmp_path, config)
+    with pytest.raises(ValueError, match="run with other settings: choose another folder"):
         few_shot._train(tmp_path, few_shot.replace(config, seed=1))

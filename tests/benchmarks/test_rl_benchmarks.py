@@ -33,6 +33,7 @@ def small(monkeypatch):
         monkeypatch.setitem(tasks, "target-search", config)
 
 
+@pytest.mark.slow
 def test_agents_take_a_lesson_learn_and_are_scored(rows, small, tmp_path, monkeypatch):
     arguments = ["--tasks", "target-search", "--agents", "hebbian-rnn", "mlp", "--seeds", 0, 1]
     arguments += ["--episodes", 4, "--out", tmp_path, "--processes", 1]

@@ -1,6 +1,7 @@
 """Tiny runs, made once and copied, and helpers to compare them."""
 
 import shutil
+import signal
 import sys
 from dataclasses import fields
 
@@ -271,6 +272,17 @@ def command(monkeypatch, capsys):
         return code, capsys.readouterr().out
 
     return call
+
+
+@pytest.fixture
+def interruptible():
+    """Let processes that a test starts hear Ctrl-C, though the tests run in the background.
+
+    Shells start background commands with the signal ignored, which is passed on to their processes.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def assert_equal(left, right):

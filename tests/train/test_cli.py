@@ -36,6 +36,8 @@ def run_process(*arguments):
         ("watch", ["--output", "--checkpoint", "--seed"]),
         ("evaluate", ["--checkpoint", "--episodes", "--seed", "--json"]),
         ("plot", ["--output", "--json"]),
+        ("reproduce", ["--budget", "--out", "--jobs", "--list", "--seeds", "--only", "--json"]),
+        ("report", ["--out", "--budget", "--json"]),
         ("demo", ["--out", "--steps", "--processes", "--json"]),
     ],
 )
@@ -48,8 +50,8 @@ def test_help_names_the_options(command, subcommand, options):
 def test_help_names_the_subcommands(command):
     code, out = command("--help")
     assert code == 0
-    assert all(name in out for name in ("train", "train-rl", "watch", "evaluate", "plot"))
-    assert "demo" in out
+    names = ("train", "train-rl", "watch", "evaluate", "plot", "demo", "reproduce", "report")
+    assert all(name in out for name in names)
 
 
 def test_train_evaluate_and_plot_print_json_alone(command, tmp_path):
@@ -142,6 +144,17 @@ def test_runs_of_the_other_kind_are_sent_to_the_other_command(run, make_rl_run, 
     assert f"{run.path} goes on with plastic train --resume" in caplog.text
     assert command("watch", run.path) == (1, "")
     assert f"{run.path} was trained by supervised learning" in caplog.text
+
+
+def test_nothing_is_said_of_output_that_nobody_reads(tmp_path):
+    words = [sys.executable, "-m", "train.cli", "reproduce", "--list", "--json", "--out", tmp_path]
+    with subprocess.Popen(
+        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert "pipe" not in said
 
 
 def test_a_missing_stable_baselines3_is_told_in_one_line(make_rl_run, tmp_path):

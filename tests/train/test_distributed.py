@@ -160,6 +160,7 @@ def test_two_processes_go_on_with_the_run_of_one(make_config, make_run, tmp_path
     assert_close_runs(folder, make_run())
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_the_run_of_two(make_config, make_run, tmp_path):
     settings = {"steps": 60, "eval_every": 2}
     folder, whole = RunFolder(tmp_path / "run"), make_run(**settings)

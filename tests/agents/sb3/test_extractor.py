@@ -86,7 +86,7 @@ def test_ignores_what_comes_after(some_memory):
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("algorithm", [PPO, A2C, DQN, SAC])
+@pytest.mark.parametrize("algorithm", [PPO, A2C, DQN, pytest.param(SAC, marks=pytest.mark.slow)])
 def test_unmodified_algorithms_learn_with_it(algorithm, length, tmp_path):
     space = spaces.Box(0, 1, (1,), np.float32) if algorithm is SAC else spaces.Discrete(2)
     if length == "scalar" and algorithm in (DQN, SAC):

@@ -1,0 +1,186 @@
+"""One run as a job of its own process: train it to its end, then score it on test episodes.
+
+python -m train.experiments.job FOLDER
+
+The folder holds the settings; whatever starts jobs (processes here, a cluster elsewhere) needs to
+hand over nothing but its path, and may kill the job and start it again at any moment.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents import PlasticNetwork
+from plastic_envs.tasks import FewShot, SequenceTask
+from plastic_envs.tasks.base import at
+from train.batches import embedded, whole
+from train.config import TrainConfig
+from train.evaluation import answer, probe_eta, summary
+from train.networks import image_encoder_of
+from train.objectives import masked_mean, objective_of
+from train.run_folder import Record, RunFolder, write_text
+from train.supervised import evaluation_seed, loss_mask, train
+
+TEST_EPISODES = 2_000
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_BLOCK = 250  # episodes of the oracle at a time: its features take memory
+
+
+def test_path(folder: RunFolder) -> Path:
+    """Where the scores of a run on its test episodes are."""
+    return folder.path / "test.json"
+
+
+def failure_path(folder: RunFolder) -> Path:
+    """Where it is written why a run failed, if it did."""
+    return folder.path / "failed.txt"
+
+
+def is_finished(folder: RunFolder, config: TrainConfig) -> bool:
+    """Say whether a run is trained to its end and scored."""
+    records = folder.metrics()
+    trained = bool(records) and records[-1]["step"] >= config.steps
+    return trained and test_path(folder).is_file()
+
+
+def prepare(folder: RunFolder, config: TrainConfig) -> None:
+    """Make the folder of a run, if it is not there yet.
+
+    Raises:
+        ValueError: If it holds a run with other settings.
+    """
+    if not folder.config_path.exists():
+        folder.create(config)
+        return
+    found = folder.config()
+    if replace(found, encoder_run=config.encoder_run) != config:
+        raise ValueError(
+            f"{folder.path} holds a run with other settings: choose another folder (--out)"
+        )
+    if found != config:  # everything was moved, and its encoder with it
+        write_text(folder.config_path, config.to_json())
+
+
+def train_missing(folder: RunFolder) -> None:
+    """Train the run in a folder of `prepare` to its end, from its last checkpoint on."""
+    config, last = folder.config(), folder.checkpoint_path("last")
+    if not last.exists():
+        folder.write_versions()  # whoever prepared the folder may be another machine
+    # Records are written before the checkpoint: the last of them do not say that it is there.
+    if not last.exists() or folder.load_checkpoint("last")["step"] < config.steps:
+        train(config, folder, resume=True, progress=False)
+
+
+def run_job(folder: RunFolder, *, patience: float = 0.0) -> None:
+    """Train the run in a folder to its end, from its last checkpoint on, and score it.
+
+    Args:
+        folder: Of `prepare`.
+        patience: Seconds to wait for another process that is at work on it to end.
+
+    Raises:
+        BlockingIOError: If another process is at work on it.
+    """
+    with _locked(folder.path / "lock", patience):
+        failure = failure_path(folder)
+        failure.unlink(missing_ok=True)
+        try:
+            train_missing(folder)
+            result = score(folder)
+        except Exception as error:
+            write_text(failure, f"{error}\n")
+            raise
+        write_text(test_path(folder), json.dumps(result, indent=2) + "\n")
+
+
+def score(folder: RunFolder, num_episodes: int = TEST_EPISODES) -> Record:
+    """Score a run's best checkpoint on whole test episodes, its own third stream of the seed.
+
+    Args:
+        folder: The run.
+        num_episodes: Number of episodes.
+
+    Returns:
+        The task's measures (`score` counts scored steps alone) with their half-width at 95 % over
+        episodes; `loss`, what training minimises; the same measures of the oracle, prefixed by
+        `oracle_`; `chance`, `optimum`; the mean plasticity rate `eta` at each step of an episode.
+    """
+    config = folder.config()
+    network, step = folder.load_network("best")
+    task = config.task_for("test")
+    seed = evaluation_seed(config)
+    sample = whole(task)
+    if isinstance(task, FewShot):  # every image is encoded once, not in every episode
+        sample = embedded(task, image_encoder_of(network).embed(task.images.images))
+    batch = sample(num_episodes, seed)
+    outputs = answer(network, batch.inputs)
+    objective = objective_of(task)
+    loss = masked_mean(objective.losses(outputs, batch.targets), loss_mask(config, batch))
+    rewards = task.rewards(objective.answers(outputs), batch.targets.numpy())
+    eta = probe_eta(folder) if isinstance(network, PlasticNetwork) else None
+    return {
+        "step": step,
+        "episodes": num_episodes,
+        "seed": seed,
+        **summary(task.measures(rewards, batch.scored.numpy())),
+        "loss": float(loss),
+        **oracle_scores(task, config),
+        "chance": task.chance_score,
+        "optimum": task.optimal_score,
+        "eta": None if eta is None else [round(float(value), 6) for value in eta],
+    }
+
+
+def oracle_scores(task: SequenceTask, config: TrainConfig, num_episodes: int = 1_000) -> Record:
+    """Return the oracle's measures on the first test episodes, prefixed by `oracle_`."""
+    episodes = task.sample_episodes(num_episodes, evaluation_seed(config))
+    parts = [slice(start, start + _BLOCK) for start in range(0, num_episodes, _BLOCK)]
+    answers = np.concatenate([task.oracle(at(episodes.observations, part)) for part in parts])
+    measures: dict[str, NDArray[np.float64]] = task.measures(
+        task.rewards(answers, episodes.targets), episodes.scored
+    )
+    return {f"oracle_{name}": float(values.mean()) for name, values in measures.items()}
+
+
+@contextmanager
+def _locked(path: Path, patience: float) -> Iterator[None]:
+    end = time.monotonic() + patience
+    with path.open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise BlockingIOError(f"another process is at work on {path.parent}") from None
+            time.sleep(0.1)
+        yield
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it does, which closes its standard input."""
+
+    def wait() -> None:
+        os.read(0, 1)  # sys.stdin would be locked when the interpreter ends
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    _end_with_parent()
+    torch.set_num_threads(1)
+    run_job(RunFolder(Path(sys.argv[1])))

@@ -1,0 +1,226 @@
+"""The report: one page of figures and tables, made of whatever has been run."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+
+from train.config import TrainConfig
+from train.experiments.figures import draw
+from train.experiments.published import EXPERIMENTS
+from train.experiments.reproduce import duration
+from train.experiments.results import (
+    Group,
+    Measure,
+    Panel,
+    RunResult,
+    Section,
+    read_sections,
+)
+from train.experiments.sweep import FigureName, differences
+
+CAPTIONS: dict[FigureName, str] = {
+    "curves": "Scores on the validation episodes while training. Lines are means over seeds, bands "
+    "reach from the lowest to the highest seed.",
+    "comparison": "Scores on the test episodes, at the best validation. A dot is a seed, lines are "
+    "means.",
+    "eta": "Plasticity rate η, as applied, at each step of a test episode: how fast the network "
+    "lets itself change.",
+}
+
+_HIDDEN = ("seed", "threads", "encoder_run")
+_IN_THE_TITLE = ("network.rule", "network.cell", "network.hidden_size")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table with its half-width at 95 %, and its values by seed."""
+
+    mean: str
+    interval: str
+    seeds: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: a network at one place, or a reference."""
+
+    place: str
+    name: str
+    cells: tuple[Cell | None, ...]
+    runs: str
+    seconds: str
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with what is said of it."""
+
+    name: str
+    png: bytes
+    caption: str
+
+    @property
+    def base64(self) -> str:
+        """The picture as text, to be put into a page."""
+        return base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A section of the report, ready to be written."""
+
+    section: Section
+    pictures: tuple[Picture, ...]
+    rows: tuple[Row, ...]
+    settings: tuple[tuple[str, str], ...]
+    versions: tuple[str, ...]
+    duration: str
+
+
+def write_report(out: Path, budget: str | None = None) -> tuple[Path, Path]:
+    """Write `report.html`, which needs no other file, and `report.md` with `figures/`.
+
+    Args:
+        out: Folder of all experiments; the report goes there.
+        budget: Leave out other budgets than this.
+
+    Returns:
+        Both paths.
+
+    Raises:
+        FileNotFoundError: If no experiment was begun.
+    """
+    chapters = [_chapter(section) for section in read_sections(out, budget)]
+    for chapter in chapters:
+        for picture in chapter.pictures:
+            path = out / "figures" / f"{picture.name}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(picture.png)
+    begun = {chapter.section.experiment.name for chapter in chapters}
+    content: dict[str, Any] = {
+        "chapters": chapters,
+        "absent": [e for e in EXPERIMENTS.values() if e.name not in begun],
+        "today": date.today().isoformat(),
+    }
+    templates = Environment(
+        loader=PackageLoader("train.experiments"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page, text = out / "report.html", out / "report.md"
+    for path in (page, text):
+        path.write_text(templates.get_template(f"{path.name}.j2").render(content))
+    return page, text
+
+
+def table(section: Section) -> list[Row]:
+    """Return the lines of an experiment's table: each network, and what it is compared with."""
+    rows = []
+    for panel in section.panels:
+        rows += [_row(panel, group, section.measures) for group in panel.groups]
+        rows += _reference_rows(panel, section.measures)
+    return rows
+
+
+def _chapter(section: Section) -> Chapter:
+    pictures = []
+    for name in section.experiment.figures:
+        if (figure := draw(section, name)) is not None:
+            label = f"{section.name}-{section.budget}-{name}"
+            pictures.append(Picture(label, _png(figure), CAPTIONS[name]))
+    return Chapter(
+        section,
+        tuple(pictures),
+        tuple(table(section)),
+        tuple(_settings(section).items()),
+        tuple(_versions(section)),
+        duration(section.seconds),
+    )
+
+
+def _row(panel: Panel, group: Group, measures: Sequence[Measure]) -> Row:
+    cells = tuple(_cell(group, measure) if group.finished else None for measure in measures)
+    seconds = ", ".join(f"{run.seconds:.0f}" for run in group.finished)
+    return Row(panel.title, group.title, cells, group.extent, seconds)
+
+
+def _cell(group: Group, measure: Measure) -> Cell:
+    values, (mean, interval) = group.values(measure.key), group.summary(measure.key)
+    return Cell(
+        measure.format(mean),
+        "" if interval is None else f"± {measure.format(interval)}",
+        ", ".join(measure.format(value) for value in values) if len(values) > 1 else "",
+    )
+
+
+def _reference_rows(panel: Panel, measures: Sequence[Measure]) -> list[Row]:
+    return [
+        Row(
+            panel.title,
+            name,
+            tuple(
+                None if value is None else Cell(measure.format(value), "", "")
+                for measure, value in zip(measures, values, strict=True)
+            ),
+            "",
+            "",
+            reference=True,
+        )
+        for name, values in panel.references(measures).items()
+    ]
+
+
+def _settings(section: Section) -> dict[str, str]:
+    """Return the settings that differ from the defaults: shared by all runs, then by each network.
+
+    What an axis varies is in the table, and left out here.
+    """
+    shared = _common([run.config for run in section.runs])
+    found = {name: str(value) for name, value in shared.items()}
+    networks: dict[str, list[RunResult]] = {}
+    for group in (group for panel in section.panels for group in panel.groups):
+        networks.setdefault(group.title, []).extend(group.runs)
+    for title, runs in networks.items():
+        for name, value in _common([run.config for run in runs]).items():
+            if name not in shared and name not in _IN_THE_TITLE:
+                found[f"{title}: {name}"] = str(value)
+    encoders = [run.encoder.config() for run in section.runs if run.encoder is not None]
+    return found | {f"encoder: {name}": str(value) for name, value in _common(encoders).items()}
+
+
+def _common(configs: Sequence[TrainConfig | None]) -> dict[str, Any]:
+    """Return the settings that differ from the defaults and are the same in all runs begun."""
+    flat = [differences(config) for config in configs if config is not None]
+    return {
+        name: value
+        for name, value in (flat[0].items() if flat else ())
+        if name not in _HIDDEN and all(name in each and each[name] == value for each in flat)
+    }
+
+
+def _versions(section: Section) -> list[str]:
+    """Return on what the runs ran, a line for each that differs."""
+    found = set()
+    for run in section.runs:
+        path = run.folder.path / "versions.json"
+        if path.is_file():
+            content = json.loads(path.read_text())
+            found.add(", ".join(f"{name} {value}" for name, value in content.items() if value))
+    return sorted(found)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()

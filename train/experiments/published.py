@@ -112,7 +112,7 @@ _ALL = (
     ),
     _cue_reward(
         "cue-reward-long",
-        "With the published number of steps, plastic networks come near what can be known.",
+        "The published number of steps brings plastic networks nearer to what can be known.",
         laptop_steps=20_000,
         rules=PLASTIC,
     ),

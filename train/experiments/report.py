@@ -98,6 +98,7 @@ def write_report(out: Path, budget: str | None = None) -> tuple[Path, Path]:
 
     Raises:
         FileNotFoundError: If no experiment was begun.
+        ValueError: If the folder holds something else.
     """
     chapters = [_chapter(section) for section in read_sections(out, budget)]
     for chapter in chapters:

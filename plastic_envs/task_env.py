@@ -15,7 +15,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Observations, at, check_int
+from plastic_envs.checks import check_int
+from plastic_envs.tasks.base import BoolArray, Observations, at
 
 _RENDER_MODES = ["rgb_array", "ansi"]
 

@@ -16,7 +16,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Observations, check_int
+from plastic_envs.checks import check_int
+from plastic_envs.tasks.base import BoolArray, Observations
 from plastic_envs.tasks.draws import FloatArray
 
 if TYPE_CHECKING:

@@ -5,15 +5,14 @@ at once, so one definition serves the environments (which reveal it step by step
 training (which takes it whole).
 """
 
-import math
 from abc import ABC, abstractmethod
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from plastic_envs.checks import check_int
 from plastic_envs.tasks.draws import FloatArray
 
 if TYPE_CHECKING:
@@ -282,17 +281,3 @@ class SquaredErrorTask(SequenceTask):
 def box(low: list[float], high: list[float]) -> spaces.Box:
     """Make a float32 Box from its bounds."""
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
-
-
-def check_int(name: str, value: object, *, minimum: int) -> int:
-    """Return `value` as an int; raise a ValueError if it is none, or below `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
-    return int(value)
-
-
-def check_nonnegative(name: str, value: object) -> None:
-    """Raise a ValueError unless `value` is a finite number of at least 0."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not (number and 0 <= float(value) < math.inf):  # type: ignore[arg-type]
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")

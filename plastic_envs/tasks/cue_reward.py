@@ -8,7 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box, check_nonnegative
+from plastic_envs.checks import check_number
+from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box
 from plastic_envs.tasks.draws import (
     NORMAL_BOUND,
     FloatArray,
@@ -72,7 +73,7 @@ class CueReward(SquaredErrorTask):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self._check_integers(num_cues=1, cue_size=1, episode_length=2)
-        check_nonnegative("noise", self.noise)
+        check_number("noise", self.noise, minimum=0)
 
     @property
     def num_steps(self) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Observations, box, check_nonnegative
+from plastic_envs.checks import check_number
+from plastic_envs.tasks.base import BoolArray, Observations, box
 from plastic_envs.tasks.draws import FloatArray, integers, split
 from plastic_envs.tasks.interactive import InteractiveTask, Outcome, Player, elapsed
 
@@ -115,7 +116,7 @@ class Maze(InteractiveTask):
         self._check_integers(size=_FIRST_SIZE, episode_length=1)
         if self.size % 2 == 0:
             raise ValueError(f"size must be odd, got {self.size}")
-        check_nonnegative("wall_penalty", self.wall_penalty)
+        check_number("wall_penalty", self.wall_penalty, minimum=0)
 
     @property
     def num_steps(self) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Episodes, SquaredErrorTask, box, check_nonnegative
+from plastic_envs.checks import check_number
+from plastic_envs.tasks.base import BoolArray, Episodes, SquaredErrorTask, box
 from plastic_envs.tasks.draws import NORMAL_BOUND, FloatArray, even, normals, split, symmetric
 
 Kind = Literal["linear", "mlp"]
@@ -82,7 +83,7 @@ class Regression(SquaredErrorTask):
         if self.input_size is not None:
             self._check_integers(input_size=1)
         self._check_integers(num_support=1, num_query=1)
-        check_nonnegative("noise", self.noise)
+        check_number("noise", self.noise, minimum=0)
 
     @property
     def num_steps(self) -> int:

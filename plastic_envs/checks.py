@@ -1,0 +1,117 @@
+"""Checks of arguments, for all packages: the value in its plain form, or what is wrong with it.
+
+Errors name the argument, show its value (shortened, however large it is) and tell what would be
+right. This module needs nothing but NumPy.
+"""
+
+import math
+import reprlib
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import TypeVar
+
+import numpy as np
+
+_T = TypeVar("_T")
+
+LARGEST = 2**31 - 1
+"""Largest integer that an argument may be, unless it is told otherwise."""
+
+_SHOWN = 120  # characters
+
+
+class _Short(reprlib.Repr):
+    """Shows any value in bounded time and space, and never fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxother = self.maxstring = _SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 1_000 else f"an integer of {bits} bits"
+
+
+_short = _Short()
+
+
+def shown(value: object) -> str:
+    """Return the representation of a value, shortened, for an error message."""
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"an array {value.dtype} {list(value.shape)}"
+    text = _short.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def check_int(name: str, value: object, *, minimum: int = 0, maximum: int = LARGEST) -> int:
+    """Return an integer, NumPy's included, as an int.
+
+    Raises:
+        ValueError: If it is none (a bool is none), or out of range.
+    """
+    is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if is_integer and minimum <= value <= maximum:  # type: ignore[operator]
+        return int(value)  # type: ignore[call-overload,no-any-return]
+    bounds = f"at least {minimum}"
+    if maximum != LARGEST or (is_integer and value > maximum):  # type: ignore[operator]
+        bounds += f" and at most {maximum}"
+    raise ValueError(f"{name} must be an integer of {bounds}, got {shown(value)}")
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> float:
+    """Return a finite real number, NumPy's included, as a float.
+
+    Args:
+        name: Of the argument.
+        value: The number.
+        minimum: Least value.
+        maximum: Largest value.
+        above: What it must exceed.
+        below: What it must stay below.
+
+    Raises:
+        ValueError: If it is none (a bool is none), not finite, or out of range.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number) and minimum <= number <= maximum and above < number < below:
+            return number
+    bounds = {"of at least": minimum, "of at most": maximum, "above": above, "below": below}
+    limits = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
+    wanted = f"a finite number {' and '.join(limits)}".rstrip()
+    raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return True or False, NumPy's included, as a bool.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def check_choice(name: str, value: object, choices: Iterable[_T]) -> _T:
+    """Return the one of some choices that a value is.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    known = list(choices)
+    for choice in known:
+        if type(value) is type(choice) and value == choice:
+            return choice
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}")

@@ -23,7 +23,7 @@ def test_integers_of_all_kinds_become_int(value):
     assert check_int("n", value) == 3
 
 
-@pytest.mark.parametrize("value", ODD, ids=shown)
+@pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
 def test_other_values_are_no_integers(value):
     with pytest.raises(ValueError, match=r"^n must be an integer of at least 0, got "):
         check_int("n", value)

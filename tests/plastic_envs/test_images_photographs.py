@@ -74,15 +74,15 @@ IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
 WRONG = {
     "float images": (metaoptnet(IMAGES / 255, [0, 1]), "must be uint8"),
     "flat images": (metaoptnet(IMAGES.reshape(2, -1), [0, 1]), r"got uint8 \[2, 48\]"),
-    "list of images": (metaoptnet([1, 2], [0, 1]), "got list"),
+    "list of images": (metaoptnet([1, 2], [0, 1]), "got a list"),
     "too few labels": (metaoptnet(IMAGES, [0]), "as many labels"),
-    "labels of other kinds": (metaoptnet(IMAGES, [0.5, 1.5]), "as many labels"),
+    "labels of other kinds": (metaoptnet(IMAGES, [0.5, 1.5]), "list of integers"),
     "no labels": (pickle.dumps({"data": IMAGES}), "must have 'labels' or 'class_dict'"),
     "other": (pickle.dumps([1]), "holds a list"),
     "an image twice": (mini(IMAGES, {"a": [0], "b": [0, 1]}), "another class"),
     "an image too many": (mini(IMAGES, {"a": [0], "b": [1, 2]}), "not there"),
     "an image too few": (mini(IMAGES, {"a": [0]}), "image 1 is of no class"),
-    "no indices": (mini(IMAGES, {"a": [0, 1], "b": []}), "list of indices"),
+    "no indices": (mini(IMAGES, {"a": [0, 1], "b": []}), "must have images"),
     "empty": (metaoptnet(IMAGES[:0], []), "as many labels"),
 }
 

@@ -92,7 +92,7 @@ def cached(name: str, build: Callable[[], ImageClasses]) -> ImageClasses:
 
 def _read(folder: Path, name: str) -> ImageClasses:
     with open_file(folder / f"{name}.json", "is damaged", _MOST_NOTES) as file:
-        notes: Any = json.loads(file.read(_MOST_NOTES))
+        notes: Any = json.loads(file.read())
         offsets, names = notes["offsets"], notes["names"]
         if notes["format"] != _FORMAT:
             raise ValueError("it is of another version")

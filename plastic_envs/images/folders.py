@@ -37,6 +37,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _LARGEST_SIZE = 4096  # px, to which images are resized
 _MOST_BYTES = 2**28  # of an image's file
 _MOST_EXIF = 2**16  # bytes, as many as a photograph can have
+_MOST_SCANS, _MOST_SEGMENTS = 256, 64  # of a JPEG; usual are at most 10 and 2
 _NOTES = ("exif", "Raw profile type exif")  # where Pillow keeps them
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -144,6 +145,7 @@ def _opened(
     with opened as content, reading(name, problem), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about notes and palettes that are not used
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        _check_jpeg(content)
         with Image.open(content, formats=_FORMATS) as image:
             if expected is not None and image.size != expected:
                 raise ValueError(f"it has the size {image.size}, not {expected}")
@@ -155,6 +157,16 @@ def _opened(
                 raise ValueError(f"its EXIF notes have more than {_MOST_EXIF:,} bytes")
             ImageOps.exif_transpose(image, in_place=True)
             yield image
+
+
+def _check_jpeg(file: BinaryIO) -> None:
+    """Refuse a JPEG that takes work without bounds: it goes through the image for each scan."""
+    if file.read(2) == b"\xff\xd8":
+        content = file.read()
+        scans, segments = content.count(b"\xff\xda"), content.count(b"Exif\0\0")
+        if scans > _MOST_SCANS or segments > _MOST_SEGMENTS:
+            raise ValueError(f"it has {scans} scans and {segments} parts of notes")
+    file.seek(0)
 
 
 def _find_classes(root: Path) -> dict[Split, ClassFiles]:

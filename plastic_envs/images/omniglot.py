@@ -127,7 +127,7 @@ def _read_set(place: Path, split: Split) -> Iterator[tuple[str, io.BytesIO]]:
         for name, path in _drawings(place).items():
             if _in_split(place, name.split("/")[0], split):
                 with open_file(path, "cannot be read as an image", _MOST_EACH) as file:
-                    yield name, io.BytesIO(file.read(_MOST_EACH))
+                    yield name, io.BytesIO(file.read())
         return
     left = _MOST_ALL
     with open_zip(place, "is damaged", _MOST_PACKED) as (archive, _):

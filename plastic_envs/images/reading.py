@@ -128,6 +128,8 @@ class Part:
 
     def skip(self, size: int) -> None:
         """Leave out the next bytes."""
+        if size > self.left:
+            raise EOFError(f"a member has more than the {self.left:,} bytes that are read")
         for start in range(0, size, _PIECE):
             self.read(min(_PIECE, size - start))
 

@@ -114,7 +114,8 @@ def _write(folder: Path, name: str, classes: ImageClasses) -> None:
 
 
 def _checksum(images: ImageArray, offsets: list[int], names: list[str]) -> int:
-    return zlib.crc32(json.dumps([offsets, names]).encode(), zlib.crc32(images.data))
+    notes = json.dumps([images.shape, offsets, names])
+    return zlib.crc32(notes.encode(), zlib.crc32(images.data))
 
 
 def _put(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -203,9 +203,12 @@ def _check_classes(classes: Any, labels: set[Any]) -> Classes:
             check_split(split)
         except ValueError as error:
             raise ValueError(f"classes must be a dictionary of splits: {error}") from error
-        if not isinstance(members, Iterable):
-            raise ValueError(f"classes[{split!r}] must be a list of labels, got {shown(members)}")
-        kept[split] = tuple(members)
+        try:
+            kept[split] = tuple(members)
+        except TypeError as error:
+            raise ValueError(
+                f"classes[{split!r}] must be a list of labels, got {shown(members)}"
+            ) from error
         for label in kept[split]:
             if not isinstance(label, str | int | np.integer | np.bool_) or label not in labels:
                 raise ValueError(

@@ -89,9 +89,9 @@ class Folders(FileSource):
         return cached(name, lambda: _read_classes(splits[split], files, self.size))
 
 
-def check_size(size: object) -> int:
+def check_size(size: object, name: str = "size") -> int:
     """Return the height and width to which images are resized, or raise a ValueError."""
-    return check_int("size", size, minimum=1, maximum=_LARGEST_SIZE)
+    return check_int(name, size, minimum=1, maximum=_LARGEST_SIZE)
 
 
 def check_room(count: int, height: int, width: int, channels: int) -> None:

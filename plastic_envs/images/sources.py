@@ -1,6 +1,6 @@
 """The sources of images by their names, and one copy of their images for a whole process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from plastic_envs.checks import shown
 from plastic_envs.images.arrays import ArrayFile
 from plastic_envs.images.base import ImageClasses, ImageSource, Split, check_split
-from plastic_envs.images.folders import Folders
+from plastic_envs.images.folders import Folders, check_size
 from plastic_envs.images.glyphs import Glyphs
 from plastic_envs.images.omniglot import Omniglot
 from plastic_envs.images.photographs import CIFARFS, MiniImageNet
@@ -76,7 +76,7 @@ def make_source(
             f"image_size={shown(size)} is for 'omniglot' and 'folders'; the images of {source!r} "
             "have one size"
         )
-    return replace(made, size=size)
+    return replace(made, size=check_size(size, "image_size"))
 
 
 def load_images(source: ImageSource, split: Split) -> ImageClasses:
@@ -94,6 +94,8 @@ def load_images(source: ImageSource, split: Split) -> ImageClasses:
     """
     if not isinstance(source, ImageSource):
         raise ValueError(f"source must be an ImageSource, got {shown(source)}")
+    if not isinstance(source, Hashable):
+        raise ValueError(f"source must be hashable (a frozen dataclass), got {shown(source)}")
     check_split(split)
     with _loading:  # two threads must not prepare the same images
         return _load(source, split)

@@ -1,7 +1,7 @@
 """Images that the user keeps as files, a folder for each class."""
 
+import math
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from plastic_envs.images.base import (
 )
 from plastic_envs.images.cache import cached, fingerprint
 from plastic_envs.images.files import FileSource
-from plastic_envs.images.reading import MOST_IMAGES, open_file, reading
+from plastic_envs.images.reading import MOST_IMAGES, UnreadableError, open_file, reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,8 +85,12 @@ class Folders(FileSource):
             file for classes in splits.values() for paths in classes.values() for file in paths
         ]
         state = fingerprint(_VERSION, self.size, files_stamp(root, files))
-        name = f"folders-{split}-{state}"
-        return cached(name, lambda: _read_classes(splits[split], files, self.size))
+
+        def read() -> ImageClasses:
+            with reading(root, "cannot be read"):
+                return _read_classes(splits[split], files, self.size)
+
+        return cached(f"folders-{split}-{state}", read)
 
 
 def check_size(size: object, name: str = "size") -> int:
@@ -142,11 +146,11 @@ def _opened(
 
     problem = "cannot be read as an image"
     opened = open_file(file, problem, _MOST_BYTES) if isinstance(file, Path) else nullcontext(file)
-    with opened as content, reading(name, problem), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about notes and palettes that are not used
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with opened as content, reading(name, problem):
         _check_jpeg(content)
         with Image.open(content, formats=_FORMATS) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise ValueError(f"it has {image.width}×{image.height} pixels")
             if expected is not None and image.size != expected:
                 raise ValueError(f"it has the size {image.size}, not {expected}")
             if image.mode.startswith(("I", "F")):
@@ -237,7 +241,7 @@ def _read_classes(classes: ClassFiles, every: list[Path], size: int | None) -> I
             if size is None:
                 sizes.append((image.height, image.width))
         if sizes[-1] != sizes[0]:
-            raise ValueError(
+            raise UnreadableError(
                 f"{path} is {sizes[-1]} pixels high and wide, {every[0]} is {sizes[0]}: give a "
                 "size to have all images resized (`Folders(root, size=84)`, or image_size=84 with "
                 "source='folders'), or resize the files"

@@ -13,7 +13,7 @@ from plastic_envs.images.base import ImageArray, ImageClasses, Split, check_spli
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
 from plastic_envs.images.files import FileSource
 from plastic_envs.images.folders import check_room, check_size, files_stamp, open_image
-from plastic_envs.images.reading import open_file, open_zip, read_member
+from plastic_envs.images.reading import open_file, open_zip, read_member, reading
 
 FULL_VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
 """Alphabets of the full background set that are for validation (as in Torchmeta)."""
@@ -78,8 +78,12 @@ class Omniglot(FileSource):
             for place in places
         ]
         state = fingerprint(_VERSION, self.size, rotated, split, stamps)
-        name = f"omniglot-{split}-{state}"
-        return cached(name, lambda: _read_characters(places, split, self.size, rotated))
+
+        def read() -> ImageClasses:
+            with reading(", ".join(map(str, places)), "cannot be read"):
+                return _read_characters(places, split, self.size, rotated)
+
+        return cached(f"omniglot-{split}-{state}", read)
 
 
 def _find_sets(root: Path, split: Split) -> list[Path]:
@@ -154,15 +158,12 @@ def _read_characters(places: list[Path], split: Split, size: int, rotated: bool)
                 count += 1
                 check_room(count * (4 if rotated else 1), size, size, 1)
         seen |= alphabets
-    where = ", ".join(map(str, places))
     if not characters:
-        raise ValueError(
-            f"{where} has no drawings for the split {split!r}; root must be {_CONTENT}"
-        )
+        raise ValueError(f"it has no drawings for the split {split!r}; root must be {_CONTENT}")
     counts = {name: len(drawings) for name, drawings in characters.items()}
     if len(set(counts.values())) > 1:
         few = min(counts, key=counts.__getitem__)
-        raise ValueError(f"{where} is not whole: {shown(few)} has only {counts[few]} drawings")
+        raise ValueError(f"it is not whole: {shown(few)} has only {counts[few]} drawings")
     names = sorted(characters)
     images = np.concatenate([np.stack(characters[name]) for name in names])
     if rotated:

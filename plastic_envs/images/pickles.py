@@ -145,11 +145,14 @@ class _Machine:
             raise EOFError("it ends in the middle of a line")
         return line[:-1]
 
-    def integer(self) -> int:
+    def digits(self) -> bytes:
         line = self.line()
         if len(line) > _LONGEST_NUMBER:
             raise ValueError(f"a number has more than {_LONGEST_NUMBER:,} digits")
-        return int(line.removesuffix(b"L"))
+        return line
+
+    def integer(self) -> int:
+        return int(self.digits().removesuffix(b"L"))
 
     def text(self, line: bytes) -> str:
         """Return the text that Python 2 writes in quotes."""
@@ -364,13 +367,8 @@ def _long(machine: _Machine, form: str) -> None:
 
 
 def _truth_or_integer(machine: _Machine) -> None:
-    line = machine.line()
-    if line in (b"00", b"01"):
-        machine.push(line == b"01")
-    elif len(line) > _LONGEST_NUMBER:
-        raise ValueError(f"a number has more than {_LONGEST_NUMBER:,} digits")
-    else:
-        machine.push(int(line))
+    digits = machine.digits()
+    machine.push(digits == b"01" if digits in (b"00", b"01") else int(digits))
 
 
 def _start(machine: _Machine) -> None:
@@ -421,7 +419,7 @@ _INSTRUCTIONS: dict[bytes, _Instruction] = {
     b"M": lambda m: m.push(m.number("<H")),
     b"\x8a": lambda m: _long(m, "<B"),
     b"\x8b": lambda m: _long(m, "<i"),
-    b"F": lambda m: m.push(float(m.line())),
+    b"F": lambda m: m.push(float(m.digits())),
     b"G": lambda m: m.push(m.number(">d")),
     # texts and bytes
     b"S": lambda m: m.push(m.text(m.line())),

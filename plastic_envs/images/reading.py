@@ -28,7 +28,7 @@ _PIECE = 2**20  # bytes read at a time
 _DIRECTORY = 2**23  # bytes of the list of an archive's members: about 100,000 of them
 _HEADER = 2**16 + 16  # bytes of the longest header of an array
 _ROOT = 4096  # characters of a path
-_SAID = 400  # characters of another's error
+_SAID = 600  # characters of another's error
 
 
 class UnreadableError(ValueError):
@@ -44,12 +44,17 @@ def reading(name: object, problem: str) -> Iterator[None]:
         problem: What is wrong with a file that fails here, such as "is damaged".
 
     Raises:
+        OSError: If another file cannot be opened.
         UnreadableError: In place of any other exception.
     """
     try:
         yield
     except UnreadableError:
         raise
+    except OSError as error:
+        if error.filename is not None:  # a file could not be opened, and is named
+            raise
+        raise UnreadableError(f"{name} {problem}: {_said(error)}") from error
     except Exception as error:  # libraries raise nearly all there are about damaged files
         raise UnreadableError(f"{name} {problem}: {_said(error)}") from error
 

@@ -37,7 +37,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _LARGEST_SIZE = 4096  # px, to which images are resized
 _MOST_BYTES = 2**28  # of an image's file
 _MOST_EXIF = 2**16  # bytes, as many as a photograph can have
-_MOST_SCANS, _MOST_SEGMENTS = 256, 64  # of a JPEG; usual are at most 10 and 2
+_MOST_WORK = 2**31  # pixels times the scans of a JPEG, each of which goes through all of them
+_MOST_SEGMENTS = 64  # parts of the notes of a JPEG; usual are 1 or 2
 _NOTES = ("exif", "Raw profile type exif")  # where Pillow keeps them
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
@@ -147,10 +148,11 @@ def _opened(
     problem = "cannot be read as an image"
     opened = open_file(file, problem, _MOST_BYTES) if isinstance(file, Path) else nullcontext(file)
     with opened as content, reading(name, problem):
-        _check_jpeg(content)
+        scans = _scans(content)
         with Image.open(content, formats=_FORMATS) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-                raise ValueError(f"it has {image.width}×{image.height} pixels")
+            pixels = image.width * image.height
+            if pixels > (Image.MAX_IMAGE_PIXELS or math.inf) or pixels * scans > _MOST_WORK:
+                raise ValueError(f"it has {image.width}×{image.height} pixels in {scans} scans")
             if expected is not None and image.size != expected:
                 raise ValueError(f"it has the size {image.size}, not {expected}")
             if image.mode.startswith(("I", "F")):
@@ -163,14 +165,13 @@ def _opened(
             yield image
 
 
-def _check_jpeg(file: BinaryIO) -> None:
-    """Refuse a JPEG that takes work without bounds: it goes through the image for each scan."""
-    if file.read(2) == b"\xff\xd8":
-        content = file.read()
-        scans, segments = content.count(b"\xff\xda"), content.count(b"Exif\0\0")
-        if scans > _MOST_SCANS or segments > _MOST_SEGMENTS:
-            raise ValueError(f"it has {scans} scans and {segments} parts of notes")
+def _scans(file: BinaryIO) -> int:
+    """Return how often the decoder goes through an image: a JPEG may have any number of scans."""
+    content = file.read() if file.read(2) == b"\xff\xd8" else b""
     file.seek(0)
+    if content.count(b"Exif\0\0") > _MOST_SEGMENTS:  # Pillow joins them in quadratic time
+        raise ValueError(f"its EXIF notes have more than {_MOST_SEGMENTS} parts")
+    return max(1, content.count(b"\xff\xda"))
 
 
 def _find_classes(root: Path) -> dict[Split, ClassFiles]:

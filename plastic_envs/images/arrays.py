@@ -1,7 +1,5 @@
 """Images that the user brings as arrays, and the split of classes that no one has split yet."""
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,9 +9,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.images.base import ImageArray, ImageClasses, ImageSource, Split, check_split
+from plastic_envs.checks import shown
+from plastic_envs.images.base import (
+    ImageArray,
+    ImageClasses,
+    ImageSource,
+    Split,
+    check_split,
+    form_of,
+)
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
 from plastic_envs.images.files import FileSource
+from plastic_envs.images.reading import npy_array, open_zip, read_member, reading
 
 Classes = Mapping[Split, Sequence[Any]]
 
@@ -48,11 +55,12 @@ class Arrays(ImageSource):
 
     def __post_init__(self) -> None:
         """Check that images, labels and classes fit together."""
-        images, labels = check_arrays(self.images, self.labels, "Arrays")
+        images, labels = check_arrays(self.images, self.labels)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
         if self.classes is not None:
-            _check_classes(self.classes, set(labels.tolist()))
+            classes = _check_classes(self.classes, set(labels.tolist()))
+            object.__setattr__(self, "classes", classes)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -73,6 +81,8 @@ class ArrayFile(FileSource):
     `numpy.savez(path, images=images, labels=labels)` writes one: images uint8 [N, height, width] or
     [N, height, width, channels], labels N integers or texts. The classes are split 64 : 16 : 20, by
     `split_classes`.
+
+    An array may have 64 times the bytes of the file, and always 1 GiB.
 
     Attributes:
         root: The file, such as `~/images.npz`.
@@ -106,10 +116,10 @@ def split_classes(names: Iterable[str]) -> dict[Split, tuple[str, ...]]:
     Raises:
         ValueError: If there are fewer than 3 classes.
     """
-    distinct = sorted(set(names), key=lambda name: (sha256(name.encode()).digest(), name))
+    distinct = sorted(set(names), key=lambda name: (_digest(name), name))
     total = len(distinct)
     if total < 3:
-        raise ValueError(f"three splits need at least 3 classes, got {total}: {distinct}")
+        raise ValueError(f"three splits need at least 3 classes, got {total}: {shown(distinct)}")
     train = total - max(1, round(0.16 * total)) - max(1, round(0.2 * total))
     validation = train + max(1, round(0.16 * total))
     return {
@@ -134,55 +144,78 @@ def select(
     return ImageClasses.from_labels(images[chosen], labels[chosen])
 
 
-def check_arrays(images: Any, labels: Any, where: str) -> tuple[ImageArray, NDArray[Any]]:
+def check_arrays(images: Any, labels: Any) -> tuple[ImageArray, NDArray[Any]]:
     """Return images as uint8 [N, height, width, channels] and labels as [N], or say what is wrong.
 
     Args:
         images: As in `Arrays`.
         labels: As in `Arrays`.
-        where: Where the arrays are, for errors.
     """
-    images = np.asarray(images)
+    images = _array("images", images)
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise ValueError(
-            f"{where}: images must be uint8 (0 … 255) [N, height, width] or [N, height, width, "
-            f"channels], got {images.dtype} {list(images.shape)}"
+            "images must be uint8 (0 … 255) [N, height, width] or [N, height, width, channels], "
+            f"got {form_of(images)}"
         )
     if images.ndim == 3:
         images = images[..., None]
-    labels = np.asarray(labels)
+    labels = _array("labels", labels)
     if labels.dtype == object:
-        labels = np.asarray(labels.tolist())  # texts, as most libraries keep them
+        labels = _array("labels", labels.tolist())  # texts, as most libraries keep them
     if labels.ndim != 1 or labels.dtype.kind not in "iubU":
+        raise ValueError(f"labels must be integers or texts [N], got {form_of(labels)}")
+    if len(images) != len(labels) or images.size == 0:
         raise ValueError(
-            f"{where}: labels must be integers or texts [N], got {labels.dtype} "
-            f"{list(labels.shape)}"
-        )
-    if len(images) != len(labels) or len(images) == 0:
-        raise ValueError(
-            f"{where}: every image needs a label, got {len(images)} images and {len(labels)} labels"
+            f"every image needs pixels and a label, got {len(images)} images "
+            f"{list(images.shape[1:])} and {len(labels)} labels"
         )
     return images, labels
 
 
-def _read_split(path: Path, split: Split) -> ImageClasses:
+def _array(name: str, value: Any) -> NDArray[Any]:
     try:
-        # np.load leaves a damaged file open that it opened itself.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            images, labels = archive["images"], archive["labels"]
-    except KeyError as error:
-        raise ValueError(f"{path} must be {_ARRAY_FILE}: {error.args[0]}") from error
-    except (ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} must be {_ARRAY_FILE}, but is not: {error}") from error
-    return select(*check_arrays(images, labels, str(path)), split)
+        return np.asarray(value)
+    except Exception as error:  # what stands in for an array can raise anything
+        raise ValueError(f"{name} must be an array, got {shown(value)}") from error
 
 
-def _check_classes(classes: Classes, labels: set[Any]) -> None:
+def _digest(name: str) -> bytes:
+    return sha256(name.encode("utf-8", "surrogatepass")).digest()
+
+
+def _read_split(path: Path, split: Split) -> ImageClasses:
+    with open_zip(path, f"must be {_ARRAY_FILE}, but is not") as (archive, most):
+        images, labels = (
+            npy_array(read_member(archive, f"{name}.npy", most)) for name in ("images", "labels")
+        )
+    with reading(path, "cannot be used"):
+        return select(*check_arrays(images, labels), split)
+
+
+def _check_classes(classes: Any, labels: set[Any]) -> Classes:
+    """Return the labels of each split, which are read once: they may come from an iterator."""
+    if not isinstance(classes, Mapping):
+        raise ValueError(f"classes must be a dictionary of splits, got {shown(classes)}")
+    kept: dict[Split, tuple[Any, ...]] = {}
     places: dict[Any, str] = {}
     for split, members in classes.items():
-        check_split(split)
-        for label in members:
-            if label not in labels:
-                raise ValueError(f"classes[{split!r}] names {label!r}, but no image is labelled so")
+        try:
+            check_split(split)
+        except ValueError as error:
+            raise ValueError(f"classes must be a dictionary of splits: {error}") from error
+        try:
+            kept[split] = tuple(members)
+        except TypeError as error:
+            raise ValueError(
+                f"classes[{split!r}] must be a list of labels, got {shown(members)}"
+            ) from error
+        for label in kept[split]:
+            if not isinstance(label, str | int | np.integer | np.bool_) or label not in labels:
+                raise ValueError(
+                    f"classes[{split!r}] names {shown(label)}, but no image is labelled so"
+                )
             if places.setdefault(label, split) != split:
-                raise ValueError(f"the class {label!r} is in {places[label]!r} and in {split!r}")
+                raise ValueError(
+                    f"classes has {shown(label)} in {places[label]!r} and in {split!r}"
+                )
+    return kept

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.images.base import ImageArray
+from plastic_envs.images.base import ImageArray, form_of
 
 DRAWS = 6
 """Uniform numbers that the augmentation of one image takes."""
@@ -26,7 +26,16 @@ def augment(images: ImageArray, uniforms: NDArray[np.float32]) -> ImageArray:
 
     Returns:
         uint8 [N, height, width, channels].
+
+    Raises:
+        ValueError: If an array has another form.
     """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images must be uint8 [N, height, width, channels], got {form_of(images)}"
+        )
+    if uniforms.shape != (len(images), DRAWS):
+        raise ValueError(f"uniforms must be [{len(images)}, {DRAWS}], got {form_of(uniforms)}")
     result = np.empty_like(images)
     border = 4 if max(images.shape[1:3]) < 64 else 8
     offsets = (uniforms[:, :2] * (2 * border + 1)).astype(np.int64)

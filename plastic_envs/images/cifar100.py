@@ -1,15 +1,17 @@
 """CIFAR-100 in its Python version, with the classes split as in CIFAR-FS."""
 
-import tarfile
-import zlib
+import gzip
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.images.base import ImageArray, ImageClasses, Split
-from plastic_envs.images.pickles import entry, load_pickle, read_pickle
+from plastic_envs.images.base import ImageArray, ImageClasses, Split, form_of
+from plastic_envs.images.pickles import entry, integers, load_pickle, read_pickle
+from plastic_envs.images.reading import Part, open_file, reading
 
 _TRAIN = """
 apple aquarium_fish bear bee bottle bowl boy bridge bus can castle caterpillar chair clock cloud
@@ -36,6 +38,8 @@ SPLIT_CLASSES: dict[Split, tuple[str, ...]] = {
 
 _FOLDER, _ARCHIVE = "cifar-100-python", "cifar-100-python.tar.gz"
 _PARTS = ("train", "test", "meta")
+_MOST_PACKED, _MOST_UNPACKED = 2**28, 2**29  # bytes of the archive; the published has 169 MB
+_BLOCK = 512  # bytes, of which an archive is made
 
 
 def find_cifar100(root: Path) -> list[Path] | None:
@@ -64,49 +68,86 @@ def read_cifar100(files: list[Path], split: Split) -> ImageClasses:
     """
     contents = _read_archive(files[0]) if len(files) == 1 else [load_pickle(path) for path in files]
     where = files[0] if len(files) == 1 else files[0].parent
-    *parts, meta = contents
-    names = entry(meta, "fine_label_names", where=where)
-    known = {name for members in SPLIT_CLASSES.values() for name in members}
-    if not isinstance(names, list) or set(names) != known or len(names) != len(known):
-        raise ValueError(f"{where}: the file `meta` does not have the 100 classes of CIFAR-100")
+    with reading(where, "is not CIFAR-100"):
+        train, test, meta = contents
+        return _select(train, test, meta, split)
+
+
+def _select(train: Any, test: Any, meta: Any, split: Split) -> ImageClasses:
+    """Take the classes of a split from what the three files hold."""
+    names = entry(meta, "fine_label_names")
+    known = sorted(name for members in SPLIT_CLASSES.values() for name in members)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("`fine_label_names` in `meta` must be a list of texts")
+    if sorted(names) != known:
+        raise ValueError("the file `meta` does not have the 100 classes of CIFAR-100")
     wanted = np.isin(names, SPLIT_CLASSES[split])
     images, labels = [], []
-    for part in parts:
-        pixels, fine = _read_part(part, where)
+    for part in (train, test):
+        pixels, fine = _read_part(part)
         chosen = wanted[fine]
         images.append(pixels[chosen])
         labels.append(np.asarray(names)[fine[chosen]])
     return ImageClasses.from_labels(np.concatenate(images), np.concatenate(labels))
 
 
-def _read_part(part: Any, where: Path) -> tuple[ImageArray, NDArray[np.int64]]:
+def _read_part(part: Any) -> tuple[ImageArray, NDArray[np.int64]]:
     """Return images [N, 32, 32, 3] and fine labels [N] of the file `train` or `test`."""
-    data = np.asarray(entry(part, "data", where=where))
-    fine = np.asarray(entry(part, "fine_labels", where=where))
-    if data.dtype != np.uint8 or data.shape[1:] != (3 * 32 * 32,):
-        raise ValueError(
-            f"{where}: `data` must be uint8 [N, 3072], got {data.dtype} {list(data.shape)}"
-        )
-    if fine.shape != data.shape[:1] or fine.dtype.kind not in "iu":
-        raise ValueError(f"{where}: {len(data)} images need as many `fine_labels`")
+    data = entry(part, "data")
+    fine = integers(entry(part, "fine_labels"), "`fine_labels`")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+        raise ValueError(f"`data` must be uint8 [N, 3072], got {form_of(data)}")
+    if len(fine) != len(data):
+        raise ValueError(f"{len(data)} images need as many `fine_labels`, got {len(fine)}")
     if len(fine) and not 0 <= fine.min() <= fine.max() < 100:
-        raise ValueError(f"{where}: `fine_labels` must be 0 … 99")
-    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), fine.astype(np.int64)
+        raise ValueError("`fine_labels` must be 0 … 99")
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), fine
 
 
 def _read_archive(path: Path) -> list[Any]:
     """Return what the three files in the archive hold; nothing is unpacked on disk."""
-    try:
-        with tarfile.open(path) as archive:
-            found = {}
-            for member in archive:
-                part = member.name.removeprefix("./").removeprefix(f"{_FOLDER}/")
-                file = archive.extractfile(member) if part in _PARTS else None
-                if file is not None:
-                    found[part] = read_pickle(file, f"{path}: {member.name}")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    missing = [part for part in _PARTS if part not in found]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    found: dict[str, Any] = {}
+    with open_file(path, "is damaged", _MOST_PACKED) as file:
+        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if _is_packed(file) else file
+        for name, member in _members(Part(stream, _MOST_UNPACKED)):
+            part = name.removeprefix("./").removeprefix(f"{_FOLDER}/")
+            if part in _PARTS:
+                if part in found:
+                    raise ValueError(f"it has {part} twice")
+                found[part] = read_pickle(member, f"{path}: {part}")
+        if missing := [part for part in _PARTS if part not in found]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
     return [found[part] for part in _PARTS]
+
+
+def _is_packed(file: BinaryIO) -> bool:
+    start = file.read(2)
+    file.seek(0)
+    return start == b"\x1f\x8b"
+
+
+def _members(stream: Part) -> Iterator[tuple[str, Part]]:
+    """Yield name and content of each file in a tar archive.
+
+    `tarfile` follows headers that say more than the next member's name, with work that the size of
+    the archive does not bound; the files that are looked for have none.
+    """
+    while (header := stream.read(_BLOCK)).strip(b"\0"):
+        if sum(header) - sum(header[148:156]) + 8 * 32 != _octal(header[148:156]):
+            raise ValueError("the head of a member is wrong")
+        size = _octal(header[124:136])
+        rest = stream.left - size - -size % _BLOCK
+        if header[156:157] in (b"0", b"\0"):
+            name, *_ = header[:100].split(b"\0")
+            yield name.decode("utf-8", "replace"), Part(stream, size)
+        stream.skip(stream.left - rest)
+    while stream.read_most():  # to the end, where the checksum is
+        pass
+
+
+def _octal(field: bytes) -> int:
+    """Return a number of a tar header."""
+    digits = field.strip(b" \0")
+    if not re.fullmatch(rb"[0-7]{0,12}", digits):
+        raise ValueError("the head of a member is wrong")
+    return int(digits or b"0", 8)

@@ -1,10 +1,10 @@
 """What sources that read a user's files have in common: a place, which must be there."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from plastic_envs.images.base import ImageSource
+from plastic_envs.images.reading import check_root, expanded
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,7 @@ class FileSource(ImageSource):
 
     def __post_init__(self) -> None:
         """Check the place, but not yet whether anything is there."""
-        if self.root is None:
-            return
-        if not isinstance(self.root, str | os.PathLike) or not os.fspath(self.root):
-            raise ValueError(f"root must be a path, got {self.root!r}")
-        object.__setattr__(self, "root", os.fspath(self.root))
+        object.__setattr__(self, "root", check_root(self.root))
 
     def find(self, content: str) -> Path:
         """Return the place of the data.
@@ -37,7 +33,7 @@ class FileSource(ImageSource):
         """
         if self.root is None:
             raise ValueError(f"where are the images? Give root=, {content}")
-        path = Path(self.root).expanduser()
+        path = expanded(str(self.root))
         if not path.exists():
             raise FileNotFoundError(f"there is no {path.absolute()}; root must be {content}")
         return path

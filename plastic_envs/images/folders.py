@@ -1,16 +1,16 @@
 """Images that the user keeps as files, a folder for each class."""
 
+import math
 import os
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from plastic_envs.checks import check_int, shown
 from plastic_envs.images.arrays import split_classes
 from plastic_envs.images.base import (
     SPLITS,
@@ -21,6 +21,7 @@ from plastic_envs.images.base import (
 )
 from plastic_envs.images.cache import cached, fingerprint
 from plastic_envs.images.files import FileSource
+from plastic_envs.images.reading import MOST_IMAGES, UnreadableError, open_file, reading
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,6 +34,12 @@ ClassFiles = dict[str, list[Path]]
 _VERSION = 1  # raise it with every change to the images
 _GREY = ("1", "L", "LA")
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_LARGEST_SIZE = 4096  # px, to which images are resized
+_MOST_BYTES = 2**28  # of an image's file
+_MOST_EXIF = 2**16  # bytes, as many as a photograph can have
+_MOST_WORK = 2**31  # pixels times the scans of a JPEG, each of which goes through all of them
+_MOST_SEGMENTS = 64  # parts of the notes of a JPEG; usual are 1 or 2
+_NOTES = ("exif", "Raw profile type exif")  # where Pillow keeps them
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "validation": ("validation", "val"),
@@ -52,7 +59,9 @@ class Folders(FileSource):
     `root/train/CLASS/*.png`, `root/validation/…` (or `val`) and `root/test/…` with different
     classes in each. Files end with one of `SUFFIXES`; others, and names that start with a dot, are
     left out. The images have one channel if all of them are grey, otherwise three; transparency
-    is dropped, and of moving images the first is taken.
+    is dropped, and of moving images the first is taken. A file may have 256 MiB and as many pixels
+    as Pillow takes for harmless (`PIL.Image.MAX_IMAGE_PIXELS`, 89 million); all images of a split
+    may have 32 GiB in memory.
 
     Attributes:
         root: The folder.
@@ -66,7 +75,7 @@ class Folders(FileSource):
         """Check the arguments."""
         super().__post_init__()
         if self.size is not None:
-            check_size(self.size)
+            object.__setattr__(self, "size", check_size(self.size))
 
     def load(self, split: Split) -> ImageClasses:
         """Read the classes of a split."""
@@ -77,14 +86,26 @@ class Folders(FileSource):
             file for classes in splits.values() for paths in classes.values() for file in paths
         ]
         state = fingerprint(_VERSION, self.size, files_stamp(root, files))
-        name = f"folders-{split}-{state}"
-        return cached(name, lambda: _read_classes(splits[split], files, self.size))
+
+        def read() -> ImageClasses:
+            with reading(root, "cannot be read"):
+                return _read_classes(splits[split], files, self.size)
+
+        return cached(f"folders-{split}-{state}", read)
 
 
-def check_size(size: int) -> None:
-    """Raise ValueError if `size` is not a positive integer."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a positive integer, got {size!r}")
+def check_size(size: object, name: str = "size") -> int:
+    """Return the height and width to which images are resized, or raise a ValueError."""
+    return check_int(name, size, minimum=1, maximum=_LARGEST_SIZE)
+
+
+def check_room(count: int, height: int, width: int, channels: int) -> None:
+    """Raise a ValueError if the images of a split would take too much memory."""
+    if count * height * width * channels > MOST_IMAGES:
+        raise ValueError(
+            f"{count} images {height}×{width}×{channels} need more than the {MOST_IMAGES:,} bytes "
+            "that the images of a split may have: give a smaller size to have them resized"
+        )
 
 
 def files_stamp(root: Path, files: Iterable[Path]) -> str:
@@ -96,17 +117,20 @@ def files_stamp(root: Path, files: Iterable[Path]) -> str:
     return fingerprint(str(root.resolve()), stamps)
 
 
-def open_image(file: Path | IO[bytes], name: str) -> "Image":
+def open_image(
+    file: Path | BinaryIO, name: str, expected: tuple[int, int] | None = None
+) -> "Image":
     """Read an image: mode "L" if it is grey, otherwise "RGB".
 
     Args:
         file: Where to read.
         name: Name of the file, for errors.
+        expected: Width and height that it must have.
 
     Raises:
         ValueError: If the image is damaged, or not of a kind that is read here.
     """
-    with _opened(file, name) as image:
+    with _opened(file, name, expected) as image:
         if image.mode in _GREY:
             return image.convert("L")
         if "transparency" in image.info:
@@ -115,21 +139,39 @@ def open_image(file: Path | IO[bytes], name: str) -> "Image":
 
 
 @contextmanager
-def _opened(file: Path | IO[bytes], name: str) -> Iterator["Image"]:
-    """Open an image, turned upright; its pixels are read when they are asked for."""
+def _opened(
+    file: Path | BinaryIO, name: str, expected: tuple[int, int] | None = None
+) -> Iterator["Image"]:
+    """Open an image and turn it upright."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
+    problem = "cannot be read as an image"
+    opened = open_file(file, problem, _MOST_BYTES) if isinstance(file, Path) else nullcontext(file)
+    with opened as content, reading(name, problem):
+        scans = _scans(content)
+        with Image.open(content, formats=_FORMATS) as image:
+            pixels = image.width * image.height
+            if pixels > (Image.MAX_IMAGE_PIXELS or math.inf) or pixels * scans > _MOST_WORK:
+                raise ValueError(f"it has {image.width}×{image.height} pixels in {scans} scans")
+            if expected is not None and image.size != expected:
+                raise ValueError(f"it has the size {image.size}, not {expected}")
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"it has {image.mode} pixels, not 8 bits a channel")
+            image.load()
+            # Pillow copies what the entries of these notes point at, however often it is the same.
+            if any(len(image.info.get(key, "")) > _MOST_EXIF for key in _NOTES):
+                raise ValueError(f"its EXIF notes have more than {_MOST_EXIF:,} bytes")
             ImageOps.exif_transpose(image, in_place=True)
             yield image
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError),
-        *(struct.error, zlib.error, Image.DecompressionBombError),
-    ) as error:
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
+
+
+def _scans(file: BinaryIO) -> int:
+    """Return how often the decoder goes through an image: a JPEG may have any number of scans."""
+    content = file.read() if file.read(2) == b"\xff\xd8" else b""
+    file.seek(0)
+    if content.count(b"Exif\0\0") > _MOST_SEGMENTS:  # Pillow joins them in quadratic time
+        raise ValueError(f"its EXIF notes have more than {_MOST_SEGMENTS} parts")
+    return max(1, content.count(b"\xff\xda"))
 
 
 def _find_classes(root: Path) -> dict[Split, ClassFiles]:
@@ -153,8 +195,8 @@ def _find_classes(root: Path) -> dict[Split, ClassFiles]:
         for name in splits[split]:
             if name in seen:
                 raise ValueError(
-                    f"the class {name!r} is in {seen[name]} and in {split} of {root}; classes of "
-                    "different splits must differ. Put all classes into one folder to split them"
+                    f"the class {shown(name)} is in {seen[name]} and in {split} of {root}; classes "
+                    "of different splits must differ. Put all classes into one folder to split them"
                 )
             seen[name] = split
     return splits
@@ -200,11 +242,13 @@ def _read_classes(classes: ClassFiles, every: list[Path], size: int | None) -> I
             if size is None:
                 sizes.append((image.height, image.width))
         if sizes[-1] != sizes[0]:
-            raise ValueError(
-                f"{path} is {sizes[-1]} pixels high and wide, {every[0]} is {sizes[0]}: give size= "
-                "(Folders(root, size=84)) to have all images resized, or resize the files"
+            raise UnreadableError(
+                f"{path} is {sizes[-1]} pixels high and wide, {every[0]} is {sizes[0]}: give a "
+                "size to have all images resized (`Folders(root, size=84)`, or image_size=84 with "
+                "source='folders'), or resize the files"
             )
     files = [path for paths in classes.values() for path in paths]
+    check_room(len(files), *sizes[0], 1 if grey else 3)
     images = np.empty((len(files), *sizes[0], 1 if grey else 3), np.uint8)
     for pixels, path in zip(images, files, strict=True):
         pixels[...] = _read(path, "L" if grey else "RGB", size)

@@ -2,18 +2,18 @@
 
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from plastic_envs.checks import check_bool, shown
 from plastic_envs.images.base import ImageArray, ImageClasses, Split, check_split
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
 from plastic_envs.images.files import FileSource
-from plastic_envs.images.folders import check_size, files_stamp, open_image
+from plastic_envs.images.folders import check_room, check_size, files_stamp, open_image
+from plastic_envs.images.reading import open_file, open_zip, read_member, reading
 
 FULL_VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
 """Alphabets of the full background set that are for validation (as in Torchmeta)."""
@@ -27,6 +27,8 @@ _BACKGROUND, _EVALUATION = "images_background", "images_evaluation"
 _SMALL = ("images_background_small1", "images_background_small2")
 _MEMBER = re.compile(r"([^/.][^/]*)/(character\d+)/([^/.][^/]*\.png)")
 _SIDE = 105  # of a drawing as it is published, px
+_MOST_PACKED = 2**26  # bytes of an archive; the largest that is published has 10 MB
+_MOST_EACH, _MOST_ALL = 2**17, 2**28  # bytes of a drawing, of all drawings: 300 and 6 MB there
 _CONTENT = (
     f"the folder with {_BACKGROUND}.zip and {_EVALUATION}.zip, with {_SMALL[0]}.zip or "
     f"{_SMALL[1]}.zip, or with what is in them unpacked. They are published in the folder `python` "
@@ -63,9 +65,8 @@ class Omniglot(FileSource):
     def __post_init__(self) -> None:
         """Check the arguments."""
         super().__post_init__()
-        check_size(self.size)
-        if not isinstance(self.rotations, bool):
-            raise ValueError(f"rotations must be true or false, got {self.rotations!r}")
+        object.__setattr__(self, "size", check_size(self.size))
+        object.__setattr__(self, "rotations", check_bool("rotations", self.rotations))
 
     def load(self, split: Split) -> ImageClasses:
         """Read the characters of a split."""
@@ -77,8 +78,12 @@ class Omniglot(FileSource):
             for place in places
         ]
         state = fingerprint(_VERSION, self.size, rotated, split, stamps)
-        name = f"omniglot-{split}-{state}"
-        return cached(name, lambda: _read_characters(places, split, self.size, rotated))
+
+        def read() -> ImageClasses:
+            with reading(", ".join(map(str, places)), "cannot be read"):
+                return _read_characters(places, split, self.size, rotated)
+
+        return cached(f"omniglot-{split}-{state}", read)
 
 
 def _find_sets(root: Path, split: Split) -> list[Path]:
@@ -125,21 +130,23 @@ def _read_set(place: Path, split: Split) -> Iterator[tuple[str, io.BytesIO]]:
     if place.is_dir():
         for name, path in _drawings(place).items():
             if _in_split(place, name.split("/")[0], split):
-                yield name, io.BytesIO(path.read_bytes())
+                with open_file(path, "cannot be read as an image", _MOST_EACH) as file:
+                    yield name, io.BytesIO(file.read())
         return
-    try:
-        with zipfile.ZipFile(place) as archive:
-            for member in sorted(archive.namelist()):
-                name = member.removeprefix(f"{place.stem}/")
-                if _MEMBER.fullmatch(name) and _in_split(place, name.split("/")[0], split):
-                    yield name, io.BytesIO(archive.read(member))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{place} is damaged: {error}; root must be {_CONTENT}") from error
+    left = _MOST_ALL
+    with open_zip(place, "is damaged", _MOST_PACKED) as (archive, _):
+        for member in sorted(set(archive.namelist())):
+            name = member.removeprefix(f"{place.stem}/")
+            if _MEMBER.fullmatch(name) and _in_split(place, name.split("/")[0], split):
+                content = read_member(archive, member, min(_MOST_EACH, left))
+                left -= len(content)
+                yield name, io.BytesIO(content.tobytes())
 
 
 def _read_characters(places: list[Path], split: Split, size: int, rotated: bool) -> ImageClasses:
     characters: dict[str, list[ImageArray]] = {}
     seen: set[str] = set()  # alphabets of earlier sets: the small ones share two
+    count = 0
     for place in places:
         alphabets = set()
         for name, content in _read_set(place, split):
@@ -148,16 +155,15 @@ def _read_characters(places: list[Path], split: Split, size: int, rotated: bool)
                 alphabets.add(alphabet)
                 drawing = _read_drawing(content, f"{place}: {name}", size)
                 characters.setdefault(f"{alphabet}/{character}", []).append(drawing)
+                count += 1
+                check_room(count * (4 if rotated else 1), size, size, 1)
         seen |= alphabets
-    where = ", ".join(map(str, places))
     if not characters:
-        raise ValueError(
-            f"{where} has no drawings for the split {split!r}; root must be {_CONTENT}"
-        )
+        raise ValueError(f"it has no drawings for the split {split!r}; root must be {_CONTENT}")
     counts = {name: len(drawings) for name, drawings in characters.items()}
     if len(set(counts.values())) > 1:
         few = min(counts, key=counts.__getitem__)
-        raise ValueError(f"{where} is not whole: {few} has only {counts[few]} drawings")
+        raise ValueError(f"it is not whole: {shown(few)} has only {counts[few]} drawings")
     names = sorted(characters)
     images = np.concatenate([np.stack(characters[name]) for name in names])
     if rotated:
@@ -171,8 +177,6 @@ def _read_drawing(content: io.BytesIO, name: str, size: int) -> ImageArray:
     """Return a drawing [size, size, 1]: its ink is black when published, and bright here."""
     from PIL import Image, ImageOps
 
-    image = open_image(content, name)
-    if image.size != (_SIDE, _SIDE):
-        raise ValueError(f"{name} has the size {image.size}, drawings of Omniglot {(_SIDE, _SIDE)}")
+    image = open_image(content, name, (_SIDE, _SIDE))
     bright = ImageOps.invert(image.convert("L"))
     return np.asarray(bright.resize((size, size), Image.Resampling.BOX), np.uint8)[..., None]

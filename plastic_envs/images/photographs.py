@@ -1,18 +1,18 @@
 """Photographs that are used for few-shot classification: CIFAR-FS and mini-ImageNet."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from plastic_envs.images.base import ImageClasses, Split, check_split
+from plastic_envs.checks import shown
+from plastic_envs.images.base import ImageClasses, Split, check_split, form_of
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
 from plastic_envs.images.cifar100 import find_cifar100, read_cifar100
 from plastic_envs.images.files import FileSource
-from plastic_envs.images.pickles import entry, load_pickle
+from plastic_envs.images.pickles import entry, integers, load_pickle
+from plastic_envs.images.reading import reading
 
 _VERSION = 1  # raise it with every change to the images
 _SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
@@ -105,33 +105,41 @@ def _load(name: str, split: Split, path: Path) -> ImageClasses:
 def _read(path: Path) -> ImageClasses:
     """Read a pickle of either form: images with labels, or images with the places of each class."""
     content = load_pickle(path)
-    images = entry(content, "data", "image_data", where=path)
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[3:] != (3,):
-        raise ValueError(f"{path}: images must be uint8 [N, height, width, 3], got {_form(images)}")
-    named = entry(content, "labels", "class_dict", where=path)
-    labels = _spread(named, len(images), path) if isinstance(named, Mapping) else np.asarray(named)
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iuU" or not len(labels):
-        raise ValueError(f"{path}: {len(images)} images need as many labels, got {_form(labels)}")
-    return ImageClasses.from_labels(np.asarray(images), labels)
+    with reading(path, "is of another form"):
+        images = entry(content, "data", "image_data")
+        form = form_of(images)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"images must be uint8 [N, height, width, 3], got {form}")
+        if images.shape[3] != 3 or 0 in images.shape[1:]:
+            raise ValueError(f"images must be uint8 [N, height, width, 3], got {form}")
+        named = entry(content, "labels", "class_dict")
+        labels: Any = _spread(named, len(images)) if isinstance(named, dict) else named
+        if not _are_texts(labels):
+            labels = integers(labels, "labels")
+        if len(labels) != len(images) or not len(images):
+            raise ValueError(f"{len(images)} images need as many labels, got {len(labels)}")
+        return ImageClasses.from_labels(np.asarray(images), labels)
 
 
-def _spread(places: Mapping[Any, Any], total: int, path: Path) -> NDArray[Any]:
+def _are_texts(labels: Any) -> bool:
+    if isinstance(labels, np.ndarray):
+        return labels.ndim == 1 and labels.dtype.kind == "U"
+    return isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+
+
+def _spread(places: dict[Any, Any], total: int) -> list[str]:
     """Return the class of each image, given the indices of the images of each class."""
     names = [name.decode("latin1") if isinstance(name, bytes) else str(name) for name in places]
+    if len(set(names)) < len(names):
+        raise ValueError("two classes have one name")
     owners = np.full(total, -1)
     for owner, (name, indices) in enumerate(zip(names, places.values(), strict=True)):
-        chosen = np.asarray(indices)
-        if chosen.ndim != 1 or chosen.dtype.kind not in "iu" or not chosen.size:
-            raise ValueError(f"{path}: the class {name!r} must be a list of indices")
+        chosen = integers(indices, f"the class {shown(name)}")
+        if not chosen.size:
+            raise ValueError(f"the class {shown(name)} must have images")
         if chosen.min() < 0 or chosen.max() >= total or (owners[chosen] >= 0).any():
-            raise ValueError(f"{path}: {name!r} has images that are not there, or of another class")
+            raise ValueError(f"{shown(name)} has images that are not there, or of another class")
         owners[chosen] = owner
     if (owners < 0).any():
-        raise ValueError(f"{path}: the image {int(np.argmin(owners))} is of no class")
-    return np.asarray(np.asarray(names)[owners])
-
-
-def _form(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {list(value.shape)}"
-    return type(value).__name__
+        raise ValueError(f"the image {int(np.argmin(owners))} is of no class")
+    return [names[owner] for owner in owners]

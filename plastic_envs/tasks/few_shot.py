@@ -92,6 +92,9 @@ class FewShot(SequenceTask):
         source: Where the images come from: `"glyphs"` (the default; needs no data), `"omniglot"`,
             `"cifar-fs"`, `"mini-imagenet"`, `"arrays"`, `"folders"`, or an `ImageSource`.
         root: Folder or file of the data, for a source that is named and needs it.
+        image_size: Height and width to which the images of `"omniglot"` and `"folders"` are
+            resized; folders with images of different sizes need it. Default: 28 for Omniglot, and
+            as they are for folders.
         split: `"train"`, `"validation"` or `"test"`.
         label_mode: `"with_image"` or `"delayed"`.
         augment: Change every image at random (`plastic_envs.images.augment`): for photographs.
@@ -108,6 +111,7 @@ class FewShot(SequenceTask):
     label_mode: LabelMode = "with_image"
     augment: bool = False
     flat: bool = False
+    image_size: int | None = None
 
     score_name: ClassVar[str] = "accuracy, all queries"
     higher_is_better: ClassVar[bool] = True
@@ -145,7 +149,7 @@ class FewShot(SequenceTask):
     @property
     def images(self) -> ImageClasses:
         """The classes of the split; all tasks of a process share one copy."""
-        return load_images(make_source(self.source, self.root), self.split)
+        return load_images(make_source(self.source, self.root, self.image_size), self.split)
 
     @property
     def num_support(self) -> int:

@@ -2,12 +2,14 @@
 
 import io
 import os
+import pickle
 import zipfile
 
 import numpy as np
 from PIL import Image
 
 from plastic_envs.images import SPLITS
+from plastic_envs.images.cifar100 import SPLIT_CLASSES
 
 SMALL1 = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
 SMALL2 = ("Greek", "Japanese_(katakana)", "Latin", "Sanskrit", "Tagalog")
@@ -61,6 +63,21 @@ def class_folders(root, classes=range(5), channels=(), side=(6, 8)):
         for i in range(2):
             write_image(root / f"class {c}" / f"{i}.png", np.full((*side, *channels), 10 * c + i))
     (root / "class 0" if 0 in classes else root).joinpath("notes.txt").write_text("hello")
+
+
+def cifar100(folder, per_class=(2, 1)):
+    """Write CIFAR-100 as its authors do (protocol 2, keys of bytes): red is the fine label."""
+    folder.mkdir(exist_ok=True)
+    names = sorted(name for members in SPLIT_CLASSES.values() for name in members)
+    for part, count in zip(("train", "test"), per_class, strict=True):
+        labels = np.tile(np.arange(100), count)
+        data = np.zeros((len(labels), 3, 32, 32), np.uint8)
+        data[:, 0] = labels[:, None, None]
+        data[:, 2, 0, 31] = 255
+        content = {b"data": data.reshape(-1, 3072), b"fine_labels": labels.tolist()}
+        (folder / part).write_bytes(pickle.dumps(content, 2))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}, 2))
+    return names
 
 
 class Malicious:

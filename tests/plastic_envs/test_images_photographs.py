@@ -8,7 +8,7 @@ import pytest
 
 from plastic_envs.images import CIFARFS, SPLITS, MiniImageNet
 from plastic_envs.images.cifar100 import SPLIT_CLASSES
-from tests.plastic_envs.image_files import Malicious, splits
+from tests.plastic_envs.image_files import Malicious, cifar100, splits
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -74,15 +74,15 @@ IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
 WRONG = {
     "float images": (metaoptnet(IMAGES / 255, [0, 1]), "must be uint8"),
     "flat images": (metaoptnet(IMAGES.reshape(2, -1), [0, 1]), r"got uint8 \[2, 48\]"),
-    "list of images": (metaoptnet([1, 2], [0, 1]), "got list"),
+    "list of images": (metaoptnet([1, 2], [0, 1]), "got a list"),
     "too few labels": (metaoptnet(IMAGES, [0]), "as many labels"),
-    "labels of other kinds": (metaoptnet(IMAGES, [0.5, 1.5]), "as many labels"),
+    "labels of other kinds": (metaoptnet(IMAGES, [0.5, 1.5]), "list of integers"),
     "no labels": (pickle.dumps({"data": IMAGES}), "must have 'labels' or 'class_dict'"),
     "other": (pickle.dumps([1]), "holds a list"),
     "an image twice": (mini(IMAGES, {"a": [0], "b": [0, 1]}), "another class"),
     "an image too many": (mini(IMAGES, {"a": [0], "b": [1, 2]}), "not there"),
     "an image too few": (mini(IMAGES, {"a": [0]}), "image 1 is of no class"),
-    "no indices": (mini(IMAGES, {"a": [0, 1], "b": []}), "list of indices"),
+    "no indices": (mini(IMAGES, {"a": [0, 1], "b": []}), "must have images"),
     "empty": (metaoptnet(IMAGES[:0], []), "as many labels"),
 }
 
@@ -102,21 +102,6 @@ def test_malicious_photographs_do_not_run(root, tmp_path):
     with pytest.raises(ValueError, match=r"CIFAR_FS_test\.pickle is refused: it asks for .*system"):
         CIFARFS(root).load("test")
     assert not (tmp_path / "ran").exists()
-
-
-def cifar100(folder, per_class=(2, 1)):
-    """Write CIFAR-100 as its authors do (protocol 2, keys of bytes): red is the fine label."""
-    folder.mkdir()
-    names = sorted(name for members in SPLIT_CLASSES.values() for name in members)
-    for part, count in zip(("train", "test"), per_class, strict=True):
-        labels = np.tile(np.arange(100), count)
-        data = np.zeros((len(labels), 3, 32, 32), np.uint8)
-        data[:, 0] = labels[:, None, None]
-        data[:, 2, 0, 31] = 255
-        content = {b"data": data.reshape(-1, 3072), b"fine_labels": labels.tolist()}
-        (folder / part).write_bytes(pickle.dumps(content, 2))
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}, 2))
-    return names
 
 
 def test_cifar_fs_split_of_cifar100():

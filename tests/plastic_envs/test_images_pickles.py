@@ -174,7 +174,7 @@ def extension():
 
 
 def test_extension_codes_are_refused(tmp_path, extension):
-    with pytest.raises(ValueError, match=r"asks for posix\.getcwd"):
+    with pytest.raises(ValueError, match="asks for the extension 240"):
         load_pickle(written(tmp_path, extension))
 
 
@@ -202,10 +202,7 @@ def test_a_damaged_pickle_is_read_or_a_value_error(tmp_path, protocol):
     refused = 0
     for _ in range(400):
         damaged = bytearray(content)
-        # Not with what makes huge memos and lengths, which cost memory before they fail.
-        damaged[random.integers(len(content))] = random.choice(
-            list(b"0123.()RbcosudelKQ\x80\x93\x82")
-        )
+        damaged[random.integers(len(content))] = random.integers(256)
         try:
             load_pickle(written(tmp_path, bytes(damaged)))
         except ValueError as error:
@@ -223,14 +220,12 @@ def test_not_a_pickle(tmp_path):
 
 
 def test_entries_have_names_of_text_or_bytes():
-    assert entry({b"data": 1}, "data", where=Path("f")) == 1
-    assert entry({"image_data": 2}, "data", "image_data", where=Path("f")) == 2
-    with pytest.raises(
-        ValueError, match=r"f must have 'data' or 'x', but holds the entries \['a'\]"
-    ):
-        entry({"a": 1}, "data", "x", where=Path("f"))
+    assert entry({b"data": 1}, "data") == 1
+    assert entry({"image_data": 2}, "data", "image_data") == 2
+    with pytest.raises(ValueError, match=r"must have 'data' or 'x', but holds the entries \['a'\]"):
+        entry({"a": 1}, "data", "x")
     with pytest.raises(ValueError, match="holds a list"):
-        entry([], "data", where=Path("f"))
+        entry([], "data")
 
 
 def test_the_ordinary_unpickler_would_run_them(tmp_path):

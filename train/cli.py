@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from plastic_envs.project import check_agents
 from plastic_envs.version import __version__
 from train.places import expanded
-from train.wording import columns, printable
+from train.wording import columns, printable, say
 
 if TYPE_CHECKING:
     from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -47,14 +47,6 @@ _STOPPED = 128  # and the number of a signal: the exit status of programs that i
 _PLAIN = (ValueError, OSError, MemoryError, ImportError, RuntimeError)  # told in one line
 
 
-class StoppedError(KeyboardInterrupt):
-    """A signal asks this program to end. Like Ctrl-C it passes by all `except Exception`."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
 def main() -> None:
     """Run the command line."""
     _open_streams()
@@ -64,34 +56,45 @@ def main() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter(f"%(levelname)s {who}%(message)s"))
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, handlers=[handler])
-    code = 1
-    with _signals_stop(alone=processes is None):
+    with _signals_stop(alone=processes is None) as received:
         try:
             code = _run(sys.argv[1:], processes)
-        except KeyboardInterrupt as stop:  # also a StoppedError
-            code = _STOPPED + getattr(stop, "number", signal.SIGINT)
-            if first:
-                logger.error("%s", "; ".join(["stopped", *getattr(stop, "__notes__", [])]))
-        except BrokenPipeError:  # whoever read our output has seen enough
-            code = 1
-        except _PLAIN as error:
-            if processes is not None:
-                _let_first_speak(processes, error)
-            logger.error("%s", _told(error))
+        except BaseException as error:  # noqa: BLE001 (also what a signal has become)
+            code = _ended(error, received, processes)
     code = _flushed(code)
     if code:
         sys.exit(code)
+
+
+def _ended(error: BaseException, received: list[int], processes: "Processes | None") -> int:
+    """Say what ended the command, if it is none of its faults; return the exit status."""
+    if isinstance(error, KeyboardInterrupt) and not received:
+        received = [signal.SIGINT]
+    if received:  # whatever became of it: PyTorch makes an error of its own of it while it writes
+        if processes is None or processes.is_first:
+            logger.error("%s", "; ".join(["stopped", *getattr(error, "__notes__", [])]))
+        return _STOPPED + received[0]
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+        return 1
+    if not isinstance(error, _PLAIN):
+        raise error
+    if processes is not None:
+        _let_first_speak(processes, error)
+    logger.error("%s", _told(error))
+    return 1
 
 
 def _run(words: list[str], processes: "Processes | None") -> int:
     """Do what the words of the command line ask for; return the exit status."""
     name = words[0].replace("_", "-") if words else ""
     if name == "--version":
-        print(f"plastic-envs {__version__}")
+        say(f"plastic-envs {__version__}")
         return 0
     check_agents()
     if name in _HELP:
-        print(_help())
+        say(_help())
         return 0
     if name not in COMMANDS:
         logger.error("%s", _no_command(name))
@@ -106,10 +109,7 @@ def _run(words: list[str], processes: "Processes | None") -> int:
         if call and processes is not None:
             processes.let_first_speak()
         return call
-    try:
-        call()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    call()
     return 0
 
 
@@ -155,18 +155,19 @@ def _path_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Path] | N
 
 
 def _in_a_line(said: str) -> str:
-    """Return what tyro's box says, without what it draws around and repeats below."""
+    """Return what tyro's box says, without its title and what it repeats below."""
     sections: list[list[str]] = [[]]
     for line in said.splitlines():
-        text = line.strip().strip("│╭╮╰╯─ ")
-        if line.strip().startswith("╭"):  # the title
-            continue
-        if text:
-            sections[-1].append(text)
-        else:  # a ruler
+        text = line.strip("│╰╯ ")
+        if text and not text.strip("─-"):  # a ruler
             sections.append([])
-    told = " ".join(sections[0]).rstrip(".") or "the arguments cannot be read"
-    for section in sections[1:]:
+        elif text:
+            sections[-1].append(text)
+            if text.startswith("╭"):  # the title stands in the edge
+                sections.append([])
+    title, *others = [section for section in sections if section] or [["they cannot be read"]]
+    told = " ".join(others[0] if others else title).rstrip(".")
+    for section in others[1:]:
         if len(section) > 1 and section[0].startswith("Perhaps you meant"):
             told += f" (did you mean {section[1].split()[0]}?)"
     return told
@@ -238,17 +239,19 @@ def _flushed(code: int) -> int:
 
 
 @contextlib.contextmanager
-def _signals_stop(*, alone: bool) -> Iterator[None]:
+def _signals_stop(*, alone: bool) -> Iterator[list[int]]:
     """Let Ctrl-C, SIGTERM and SIGHUP end the program in order; a second one ends it at once.
 
     Signals that are ignored (as by nohup) or handled already stay so, and all of them where
-    torchrun ends its processes itself.
+    torchrun ends its processes itself. Yields where it is written which one came.
     """
+    received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        raise StoppedError(number)
+        received.append(number)
+        raise KeyboardInterrupt  # which passes by all `except Exception`
 
     before: dict[int, Any] = {}
     if alone and threading.current_thread() is threading.main_thread():
@@ -260,7 +263,7 @@ def _signals_stop(*, alone: bool) -> Iterator[None]:
     for number in before:
         signal.signal(number, stop)
     try:
-        yield
+        yield received
     finally:
         for number, was in before.items():
             signal.signal(number, was)

@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar, get_args
 
 import torch
 import tyro
+from PIL import Image
 
 from agents.ops import library
 from plastic_envs.checks import check_int
@@ -19,10 +20,10 @@ from train.config import TrainConfig
 from train.demo import DemoConfig, run_demo
 from train.experiments.command import DEFAULT_OUT, ReproduceConfig, listing, reproduce_experiments
 from train.experiments.sweep import BudgetName
-from train.places import expanded
+from train.places import expanded, picture_path
 from train.rl_config import RLConfig
 from train.run_folder import CheckpointName, Record, RLRunFolder, RunFolder, open_run
-from train.wording import columns, counted, duration, printable
+from train.wording import columns, counted, duration, say
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
         _print_json({"run": str(folder.path), **record})
     else:
         chance = config.task_for("validation").chance_score
-        _say(
+        say(
             f"{folder.path}: validation score {record['val_score']:.4f}, loss "
             f"{record['val_loss']:.4f} after {counted(record['step'], 'step')} "
             f"(chance {chance:.4f})"
@@ -118,7 +119,7 @@ def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None
     if command.json:
         _print_json({"run": str(folder.path), **record})
     else:
-        _say(
+        say(
             f"{folder.path}: validation score {record['val_score']:.4f} ± "
             f"{record['val_interval']:.4f} after {counted(record['step'], 'step')}"
         )
@@ -149,7 +150,9 @@ def watch(
         which = "" if checkpoint == "best" else f"-{checkpoint}"
         which += "" if seed is None else f"-seed{seed}"
         output = run / f"episode{which}.gif"
-    _say(str(record(folder, output, checkpoint=checkpoint, seed=seed)))
+    known = Image.registered_extensions().items()
+    output = picture_path(output, {ending for ending, kind in known if kind in Image.SAVE})
+    say(str(record(folder, output, checkpoint=checkpoint, seed=seed)))
 
 
 def evaluate(
@@ -191,7 +194,7 @@ def evaluate(
         references = result.pop("references", {})
         told = {**result, **references}.items()
         rows = [(k, f"{v:.6g}" if isinstance(v, float) else str(v)) for k, v in told]
-        _say(columns(rows))
+        say(columns(rows))
     if not result.get("agree", True):
         logger.error("acting and whole sequences disagree: this is a fault of the program")
         sys.exit(1)
@@ -217,7 +220,7 @@ def plot(
     if json:
         _print_json({"figure": str(path), "runs": [str(run) for run in runs]})
     else:
-        _say(str(path))
+        say(str(path))
 
 
 def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = False) -> None:
@@ -246,9 +249,9 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fal
         for row in results
     ]
     rows += [(name, "", f"{first[name]:.3f}", "", "") for name in ("chance", "optimum")]
-    _say(f"Cue-reward: mean squared error over the query half of {episodes}.")
-    _say(columns(rows, numbers=True))
-    _say(f"Learning curves: {figure}")
+    say(f"Cue-reward: mean squared error over the query half of {episodes}.")
+    say(columns(rows, numbers=True))
+    say(f"Learning curves: {figure}")
 
 
 def reproduce(
@@ -274,9 +277,9 @@ def reproduce(
             each = [row[budget] for budget in get_args(BudgetName)]
             cells = [f"{counted(b['runs'], 'run')}, {duration(b['seconds'])}" for b in each]
             table.append((row["experiment"], *cells))
-        _say(columns(table, numbers=True))
+        say(columns(table, numbers=True))
         cores = counted(config.cores, "core")
-        _say(f"Time left on {cores}, roughly; plastic reproduce NAME --budget BUDGET")
+        say(f"Time left on {cores}, roughly; plastic reproduce NAME --budget BUDGET")
         return
     _warn_without_kernel()
     with _to_go_on_again():
@@ -285,7 +288,7 @@ def reproduce(
         for row in rows:
             _print_json(row)
     else:
-        _say(columns([_result_cells(row) for row in rows]))
+        say(columns([_result_cells(row) for row in rows]))
     if failures:
         failed = counted(len(failures), "run")
         logger.error("%s failed; the same command tries again", failed)
@@ -314,7 +317,7 @@ def report(out: Path = DEFAULT_OUT, budget: BudgetName | None = None, json: bool
     if json:
         _print_json({"html": str(page), "markdown": str(text)})
     else:
-        _say(f"{page}\n{text}")
+        say(f"{page}\n{text}")
 
 
 def _folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Folder:
@@ -342,7 +345,7 @@ def _to_go_on(command: str, folder: RunFolder | RLRunFolder) -> Iterator[None]:
     """Say, where training is stopped, how it goes on."""
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except BaseException as stop:
         if folder.config_path.exists():
             path = shlex.quote(str(folder.path))
             stop.add_note(f"plastic {command} --resume {path} goes on")
@@ -354,7 +357,7 @@ def _to_go_on_again() -> Iterator[None]:
     """Say, where many runs are stopped, how they go on."""
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except BaseException as stop:
         stop.add_note("the same command goes on where it was")
         raise
 
@@ -375,9 +378,5 @@ def _warn_without_kernel() -> None:
         )
 
 
-def _say(text: str) -> None:
-    print(printable(text))
-
-
 def _print_json(record: Record) -> None:
-    print(json.dumps(record))
+    say(json.dumps(record))

@@ -1,5 +1,6 @@
 """What programs print and write: counts, durations and columns, and text that others made."""
 
+import sys
 from collections.abc import Sequence
 
 
@@ -34,6 +35,20 @@ def columns(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """Print what a program has to say.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    try:
+        sys.stdout.write(f"{printable(text)}\n")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"the output cannot be written: {error.strerror}") from error
 
 
 def printable(text: str) -> str:

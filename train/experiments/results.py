@@ -91,8 +91,9 @@ class RunResult:
             return None
         try:
             config = self.folder.config()
-        except RecursionError as error:
-            raise ValueError(f"{self.folder.config_path} cannot be read: {error}") from error
+        except (ValueError, RecursionError) as error:
+            told = str(error).removeprefix(f"{self.folder.config_path} cannot be read: ")
+            raise ValueError(f"{self.folder.config_path} cannot be read: {told}") from error
         network = f"{config.network.rule}-{config.network.cell}"
         ours = (self.task_name, self.point["network"], self.seed)
         if (config.task, network, config.seed) != ours:
@@ -209,8 +210,8 @@ class Group:
         for run, eta in traces:
             if len(eta) != len(traces[0][1]):
                 raise ValueError(
-                    f"{test_path(run.folder)}: eta must have {len(traces[0][1])} steps as for "
-                    f"other seeds, got {len(eta)}"
+                    f"{test_path(traces[0][0].folder)} and {test_path(run.folder)}: eta must have "
+                    f"equally many steps, got {len(traces[0][1])} and {len(eta)}"
                 )
         return np.array([eta for _, eta in traces]) if traces else None
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from agents.network import RuleName
+from plastic_envs.checks import check_int
 from train.config import NetworkConfig, TrainConfig
 from train.evaluation import evaluate
 from train.experiments.executors import LocalProcesses, available_cores
@@ -61,7 +62,8 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
         RuntimeError: If a network could not be trained.
         ValueError: If a setting is out of range.
     """
-    executor = LocalProcesses(min(config.processes, len(RUNS)))
+    processes = check_int("processes", config.processes, minimum=1)
+    executor = LocalProcesses(min(processes, len(RUNS)))
     jobs = _jobs(config)
     failures = run_missing([jobs], executor, progress=progress)
     if failures:

@@ -4,14 +4,36 @@
 >>> net = PlasticNetwork(input_size=16, output_size=1, hidden_size=128, cell="rnn")
 """
 
-from agents.cells import Cell, LSTMCell, RNNCell
-from agents.encoders import Conv4, ResNet12, make_encoder
-from agents.label_encoder import ImageEmbedder, ImageLabelEncoder
-from agents.network import PlasticNetwork
-from agents.ops.interface import Probes
-from agents.prototypes import Prototypes, PrototypicalNetwork
-from agents.rules import Gradient, Hebbian, NonPlastic, Rule
-from agents.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
+import warnings as _warnings
+from pathlib import Path as _Path
+
+from plastic_envs import project as _project
+
+_foreign = _project.foreign_files(_Path(__file__).parent)
+
+try:
+    from agents.cells import Cell, LSTMCell, RNNCell
+    from agents.encoders import Conv4, ResNet12, make_encoder
+    from agents.label_encoder import ImageEmbedder, ImageLabelEncoder
+    from agents.network import PlasticNetwork
+    from agents.ops.interface import Probes
+    from agents.prototypes import Prototypes, PrototypicalNetwork
+    from agents.rules import Gradient, Hebbian, NonPlastic, Rule
+    from agents.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
+except ImportError as _error:
+    if not (_foreign or (_error.name or "").partition(".")[0] == "agents"):
+        raise  # such as PyTorch that is missing
+    raise ImportError(
+        f"the package agents of plastic-envs is not whole: {_error}. {_project.REMEDY}"
+    ) from _error
+
+if _foreign:
+    _warnings.warn(
+        f"{_Path(__file__).parent} holds files of another project: {', '.join(_foreign[:5])}. "
+        f"{_project.REMEDY}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 __all__ = [
     "Cell",

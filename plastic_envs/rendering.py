@@ -59,6 +59,7 @@ def episode_text(view: EpisodeView, observation_labels: list[str]) -> str:
         not known yet.
     """
     labels = [label.replace(" ", "") for label in observation_labels]
+    labels = ["shown_reward" if label == "reward" else label for label in labels]  # not the step's
     names = _answer_labels(view)
     columns = [*labels, *(f"target{n}" for n in names), *(f"answer{n}" for n in names), "reward"]
     widths = [max(6, len(column)) for column in columns]

@@ -1,21 +1,20 @@
 """The demonstration: networks with and without plasticity learn to remember, side by side."""
 
-import multiprocessing
-import time
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tqdm import tqdm
 
 from agents.network import RuleName
+from plastic_envs.checks import check_int
 from train.config import NetworkConfig, TrainConfig
 from train.evaluation import evaluate
+from train.experiments.executors import LocalProcesses, available_cores
+from train.experiments.job import is_finished
+from train.experiments.reproduce import Job, run_missing
 from train.plot import plot_runs
 from train.run_folder import Record, RunFolder
-from train.supervised import train
 
 HIDDEN_SIZE = 64
 RUNS: tuple[tuple[RuleName, int], ...] = (
@@ -31,7 +30,8 @@ class DemoConfig:
     """Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them."""
 
     out: Path = Path("runs/demo")
-    """Folder for the runs and the figure; a new numbered one is made beside it if it exists."""
+    """Folder for the runs and the figure. If it holds this demonstration half done, that goes on;
+    if it holds anything else, a new numbered one is made beside it."""
     steps: int = 4_000
     """Training steps of each network."""
     batch_size: int = 64
@@ -42,12 +42,14 @@ class DemoConfig:
     """Seed of everything."""
     processes: Annotated[
         int, tyro.conf.arg(help_behavior_hint="(default: the cores there are)")
-    ] = field(default_factory=multiprocessing.cpu_count)
-    """Networks trained at the same time."""
+    ] = field(default_factory=available_cores)
+    """Networks trained at the same time, a process with one thread each."""
 
 
 def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
     """Train the networks and draw `comparison.png`.
+
+    The processes end with this one, however it ends.
 
     Args:
         config: Settings.
@@ -57,60 +59,55 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
         For each network, what `train.evaluation.evaluate` says of it and `seconds` of training.
 
     Raises:
+        RuntimeError: If a network could not be trained.
         ValueError: If a setting is out of range.
     """
-    if config.processes < 1:
-        raise ValueError(f"processes must be at least 1, got {config.processes}")
-    out = _free(config.out)
-    folders = [RunFolder(out / rule) for rule, _ in RUNS]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(config.processes, len(RUNS)), mp_context=context) as pool:
-        futures = [
-            pool.submit(_train_one, config, folder, rule, hidden)
-            for folder, (rule, hidden) in zip(folders, RUNS, strict=True)
-        ]
-        _wait(futures, folders, config.steps, progress)
-        seconds = [future.result() for future in futures]
-    plot_runs(folders, out / "comparison.png")
-    return [evaluate(f) | {"seconds": round(s, 1)} for f, s in zip(folders, seconds, strict=True)]
+    processes = check_int("processes", config.processes, minimum=1)
+    executor = LocalProcesses(min(processes, len(RUNS)))
+    jobs = _jobs(config)
+    failures = run_missing([jobs], executor, progress=progress)
+    if failures:
+        path, reason = next(iter(failures.items()))
+        raise RuntimeError(f"{path} could not be trained: {reason}")
+    folders = [folder for folder, _ in jobs]
+    plot_runs(folders, folders[0].path.parent / "comparison.png")
+    seconds = [round(folder.timing()[-1]["seconds"], 1) for folder in folders]
+    return [evaluate(f) | {"seconds": s} for f, s in zip(folders, seconds, strict=True)]
 
 
-def _train_one(config: DemoConfig, folder: RunFolder, rule: RuleName, hidden_size: int) -> float:
-    """Train one network on one thread and return the seconds that it took."""
-    started = time.perf_counter()
-    settings = TrainConfig(
-        task="cue-reward",
-        network=NetworkConfig(rule=rule, hidden_size=hidden_size),
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        eval_every=max(1, config.steps // 20),
-        eval_episodes=500,
-        seed=config.seed,
-        threads=1,
-    )
-    train(settings, folder, progress=False)
-    return time.perf_counter() - started
+def _jobs(config: DemoConfig) -> list[Job]:
+    """Return what is to be trained, and where: the first of `out`, `out-2`, … that is free for it.
 
-
-def _wait(
-    futures: list["Future[float]"], folders: list[RunFolder], steps: int, progress: bool
-) -> None:
-    """Show how far the runs are until all have ended."""
-    bar = tqdm(total=steps * len(folders), unit="step", disable=not progress)
-    with bar:
-        while not all(future.done() for future in futures):
-            time.sleep(0.5)
-            latest = {f.path.name: f.metrics()[-1] for f in folders if f.metrics()}
-            bar.update(sum(record["step"] for record in latest.values()) - bar.n)
-            scores = {name: f"{record['val_score']:.3f}" for name, record in latest.items()}
-            bar.set_postfix(scores, refresh=False)
-
-
-def _free(path: Path) -> Path:
-    """Return `path`, or the first of `path-2`, `path-3`, … that does not exist."""
-    candidate, number = path, 1
-    while candidate.exists():
+    Free is a folder that does not exist, or in which these very runs were begun and not finished.
+    """
+    settings = [
+        TrainConfig(
+            task="cue-reward",
+            network=NetworkConfig(rule=rule, hidden_size=hidden_size),
+            steps=config.steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            eval_every=max(1, config.steps // 20),
+            eval_episodes=500,
+            seed=config.seed,
+            threads=1,
+        )
+        for rule, hidden_size in RUNS
+    ]
+    path, number = config.out, 1
+    while True:
+        folders = [RunFolder(path / rule) for rule, _ in RUNS]
+        jobs = list(zip(folders, settings, strict=True))
+        if not path.exists() or _half_done(jobs):
+            return jobs
         number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
+        path = config.out.with_name(f"{config.out.name}-{number}")
+
+
+def _half_done(jobs: list[Job]) -> bool:
+    begun = [job for job in jobs if job[0].config_path.exists()]
+    return (
+        bool(begun)
+        and all(folder.config() == config for folder, config in begun)
+        and not all(is_finished(*job) for job in jobs)
+    )

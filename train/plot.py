@@ -1,5 +1,6 @@
 """From run folders to a figure of their learning curves."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -7,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from train.config import TrainConfig
 from train.evaluation import network_names, probe_eta
+from train.places import picture_path
 from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
 from train.references import reference_scores
 from train.rl_config import RLConfig
@@ -18,23 +21,31 @@ from train.run_folder import RLRunFolder, RunFolder
 from train.supervised import evaluation_seed
 
 
-def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path) -> Path:
+def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = None) -> Path:
     """Draw learning curves and η_t of runs of one task; runs that differ in seed only are joined.
 
     Args:
         folders: The runs.
-        output: Where the figure goes; the format follows from its ending.
+        output: Where the figure goes; the format follows from its ending, PNG if there is none. By
+            default it goes into the folder of the run, as `curves.png`, and for several runs
+            beside the first of them, under a name that is made of theirs.
 
     Returns:
-        `output`.
+        Where it is.
 
     Raises:
         FileNotFoundError: If a run does not exist.
-        ValueError: If there is no run, a run has no metrics yet, or the tasks differ.
+        IsADirectoryError: If `output` is a folder.
+        ValueError: If there is no run, a run has no metrics yet, the tasks differ, or there is no
+            such format.
     """
     folders = list({folder.path.resolve(): folder for folder in folders}.values())
     if not folders:
         raise ValueError("name at least one run folder")
+    if output is None:
+        output = _default_place([folder.path for folder in folders])
+    endings = {f".{name}" for name in FigureCanvasBase.get_supported_filetypes()}
+    output = picture_path(output, endings, ".png")
     supervised = [folder for folder in folders if isinstance(folder, RunFolder)]
     reinforced = [folder for folder in folders if isinstance(folder, RLRunFolder)]
     if supervised and reinforced:
@@ -45,6 +56,15 @@ def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path) -> Path:
     figure = _supervised_figure(supervised) if supervised else _rl_figure(reinforced)
     save(figure, output)
     return output
+
+
+def _default_place(paths: Sequence[Path]) -> Path:
+    """Return where a figure goes if nobody says: no other runs' figure is there."""
+    if len(paths) == 1:
+        return paths[0] / "curves.png"
+    names = "\n".join(sorted(str(path.resolve()) for path in paths))
+    digest = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:8]
+    return paths[0].parent / f"curves-of-{len(paths)}-runs-{digest}.png"
 
 
 def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:

@@ -16,6 +16,7 @@ from plastic_envs.rendering import EpisodeView
 from plastic_envs.tasks import Episodes, SequenceTask
 from plastic_envs.tasks.base import at
 from plastic_envs.tasks.draws import FloatArray
+from train.wording import printable
 
 CHANCE_COLOR, OPTIMUM_COLOR = "0.55", "0.2"
 _LEVELS = ((CHANCE_COLOR, "--"), (OPTIMUM_COLOR, ":"), ("0.4", "-."))  # colour and style
@@ -111,11 +112,17 @@ def episode_figure(
     rows[0].imshow(task.picture(view), interpolation="none")
     rows[0].axis("off")
     if eta is not None:
-        line_and_band(rows[1], np.arange(steps), np.asarray(eta, np.float64), "η", color="C0")
+        rates = np.asarray(eta, np.float64)
+        line_and_band(rows[1], np.arange(steps), rates, "η", count=False, color="C0")
         rows[1].set_title("plasticity rate η: mean and range over episodes", fontsize=9)
         rows[1].set_ylim(bottom=0)
         rows[1].set_xlabel("step of the episode")
     return figure
+
+
+def unmarked(text: str) -> str:
+    """Return a text as Matplotlib is to draw it, in which dollars start no formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -157,11 +164,11 @@ def line_and_band(
         x: [N].
         values: One row for each seed.
         label: Name in the legend.
-        count: Add the number of seeds to it.
+        count: Add the number of rows to it, which are runs.
         look: How the line looks, for Matplotlib.
     """
-    many = f" ({len(values)} seeds)" if count and 1 < len(values) < 100 else ""
-    [line] = axes.plot(x, values.mean(axis=0), lw=1.6, label=label + many, **look)
+    many = f" ({len(values)} runs)" if count and len(values) > 1 else ""
+    [line] = axes.plot(x, values.mean(axis=0), lw=1.6, label=unmarked(label) + many, **look)
     if len(values) > 1:
         low, high = values.min(axis=0), values.max(axis=0)
         axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, lw=0)
@@ -177,9 +184,9 @@ def _draw_scores(
     for k, (name, level) in enumerate(axis.levels.items()):
         color, style = _LEVELS[k % len(_LEVELS)]
         axes.axhline(level, color=color, ls=style, lw=1)
-        axes.annotate(name, (1, level), (-2, 2), color=color, fontsize=8, **_AT_THE_EDGE)
-    axes.set(xlabel=axis.x_name, ylabel=axis.score_name, ylim=axis.limits)
-    axes.set_title(axis.title, fontsize=10, loc="left")
+        axes.annotate(unmarked(name), (1, level), (-2, 2), color=color, fontsize=8, **_AT_THE_EDGE)
+    axes.set(xlabel=axis.x_name, ylabel=unmarked(axis.score_name), ylim=axis.limits)
+    axes.set_title(unmarked(axis.title), fontsize=10, loc="left")
 
 
 _AT_THE_EDGE: dict[str, Any] = {

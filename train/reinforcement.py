@@ -6,6 +6,7 @@ evaluation as if nothing had happened. Settings: `train.rl_config.RLConfig`; res
 `train.run_folder`.
 """
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from train.rl_environments import (
 )
 from train.rl_evaluation import measure
 from train.run_folder import Record, RLRunFolder
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -66,6 +69,7 @@ def train(
                 _copy_parameters(RLRunFolder(Path(config.start_from)), model)
         if not resume:
             folder.create(config)
+        logger.info("training in %s", folder.path)
         return _Training(config, model, folder).run(progress)
     finally:
         env.close()

@@ -81,6 +81,7 @@ def train(
         load_image_encoder(network, RunFolder(Path(config.encoder_run)))
     if not resume:
         processes.on_first(folder.create, config)
+    logger.info("training in %s", folder.path)
     if config.frozen:
         image_encoder_of(network).freeze()
     if config.threads is not None:

@@ -114,7 +114,8 @@ def test_the_text_names_its_columns():
     answers = ["target0", "target1", "answer0", "answer1"]
     assert header.split() == ["step", "value0", "value1", "show", "recall", *answers, "reward"]
     header = start("PlasticCueReward-v0", "ansi", cue_size=1).render().splitlines()[0]
-    assert header.split() == ["step", "cue0", "reward", "hidden", "target", "answer", "reward"]
+    shown = ["cue0", "shown_reward", "hidden"]
+    assert header.split() == ["step", *shown, "target", "answer", "reward"]
 
 
 def test_after_a_reset_the_text_starts_anew():

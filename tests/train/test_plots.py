@@ -1,4 +1,5 @@
 import re
+import shutil
 from dataclasses import replace
 
 import matplotlib.image
@@ -9,8 +10,9 @@ from agents.rules import RuleSettings
 from plastic_envs.tasks import Copy
 from train import plot
 from train.plot import plot_runs
-from train.plotting import Curve, comparison_figure, group
+from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
 from train.references import reference_scores
+from train.run_folder import RunFolder
 from train.supervised import evaluation_seed
 
 
@@ -250,3 +252,20 @@ def test_rates_of_joined_curves_are_kept_if_all_have_them():
     plastic = curve("a", [0], [1], np.full((1, 3), 0.5))
     assert group([plastic, replace(plastic)])[0].eta.shape == (2, 3)
     assert group([plastic, replace(plastic, eta=None)])[0].eta is None
+
+
+def test_dollars_in_names_start_no_formula(tmp_path):
+    name = r"root=$HOME/a, b=$\frac{$"
+    axis = ScoreAxis("$x", "a\x1b[31mb $", "step", {"$chance$": 0.5})
+    figure = comparison_figure(axis, [curve(name, [0, 1], [1, 2])])
+    save(figure, tmp_path / "curves.png")
+    [legend] = figure.legends
+    [text] = legend.get_texts()
+    assert text.get_text().replace(r"\$", "$") == name
+    assert "\x1b" not in figure.axes[0].get_ylabel()
+
+
+def test_a_legend_counts_runs(make_run, tmp_path, figures):
+    one = make_run()
+    plot_runs([one, RunFolder(shutil.copytree(one.path, tmp_path / "copy"))], tmp_path / "c.png")
+    assert "(2 runs)" in figures[0].axes[0].get_legend_handles_labels()[1][0]

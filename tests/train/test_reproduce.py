@@ -235,7 +235,9 @@ def test_scores_are_those_of_the_test_stream(tmp_path):
     assert ours["loss"] != ours["score"]  # the loss averages all steps, the score the queries
 
 
-def test_jobs_of_this_machine_fail_alone_with_their_log(tmp_path):
+def test_jobs_of_this_machine_fail_alone_with_their_log(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("raise SystemExit('somebody else's program')")
+    monkeypatch.chdir(tmp_path)
     jobs = jobs_of(plan_of(make_experiment(rules=("none",)), tmp_path))
     (bad, config), (good, _) = jobs[1]
     bad.create(config)
@@ -350,9 +352,9 @@ def test_the_list_tells_runs_and_time_left(command, declared, here, tmp_path):
     ("arguments", "message"),
     [
         ([], "name an experiment"),
-        (["nothing"], "experiment must be one of cue-reward, .*got 'nothing'"),
-        (["copy", "--jobs", "0"], "jobs must be at least 1"),
-        (["--list", "--jobs", "0"], "jobs must be at least 1"),
+        (["nothing"], "experiment must be one of 'cue-reward', .*got 'nothing'"),
+        (["copy", "--jobs", "0"], "jobs must be an integer of at least 1"),
+        (["--list", "--jobs", "0"], "jobs must be an integer of at least 1"),
         (["copy", "--only", "delay"], "only must be like delay=20,40, got 'delay'"),
         (["copy", "--only", "delay=7"], "delay must be one of"),
         (["copy", "--seeds", "9"], "seed must be one of"),
@@ -402,7 +404,8 @@ def test_the_report_is_one_page_and_says_what_is_missing(command, declared, here
     assert "torch" in text
     assert "<b>other</b>" in text
     markdown = Path(paths["markdown"]).read_text()
-    assert "Noise <hurts> & more." in markdown
+    assert "Noise &lt;hurts&gt; &amp; more." in markdown
+    assert markdown.count("not started") == 4
     figures = re.findall(r"\((figures/.*?\.png)\)", markdown)
     assert len(figures) == 3
     assert all((tmp_path / figure).stat().st_size < 100_000 for figure in figures)
@@ -533,4 +536,4 @@ def test_the_smoke_budget_from_end_to_end(name, tmp_path):
         words = [sys.executable, "-m", "train.cli", *arguments, "--out", str(tmp_path)]
         subprocess.run(words, check=True, capture_output=True)
     assert time.monotonic() - begin < 180
-    assert "runs are not finished" not in (tmp_path / "report.html").read_text()
+    assert "are not finished" not in (tmp_path / "report.html").read_text()

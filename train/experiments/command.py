@@ -1,6 +1,5 @@
 """What `plastic reproduce` does."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from typing import Annotated, get_args
 
 import tyro
 
+from plastic_envs.checks import check_choice, check_int
 from plastic_envs.images.sources import SourceName
-from train.experiments.executors import Executor, LocalProcesses
+from train.experiments.executors import Executor, LocalProcesses, available_cores
 from train.experiments.published import EXPERIMENTS
 from train.experiments.reproduce import (
     Planned,
@@ -26,11 +26,6 @@ from train.run_folder import Record
 DEFAULT_OUT = Path("runs/reproduce")
 
 _PHOTOGRAPHS = ("cifar-fs", "mini-imagenet")
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -66,9 +61,7 @@ class ReproduceConfig:
         Raises:
             ValueError: If that is less than one.
         """
-        if self.jobs is not None and self.jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {self.jobs}")
-        return available_cores() if self.jobs is None else self.jobs
+        return available_cores() if self.jobs is None else check_int("jobs", self.jobs, minimum=1)
 
     def executor(self) -> Executor:
         """Return where jobs run."""
@@ -87,10 +80,7 @@ class ReproduceConfig:
         if not self.names:
             raise ValueError(f"name an experiment: {', '.join(EXPERIMENTS)}")
         for name in self.names:
-            if name not in EXPERIMENTS:
-                raise ValueError(
-                    f"experiment must be one of {', '.join(EXPERIMENTS)}, got {name!r}"
-                )
+            check_choice("experiment", name, EXPERIMENTS)
         return [self.plan(name, self.budget) for name in dict.fromkeys(self.names)]
 
     def plan(self, name: str, budget: BudgetName) -> Planned:

@@ -8,8 +8,9 @@ from agents.network import CELLS, RuleName
 from agents.ops import library
 from plastic_envs.tasks import FewShot
 from train.config import TrainConfig
+from train.experiments.files import read_series
 from train.objectives import objective_of
-from train.run_folder import RunFolder, read_records
+from train.run_folder import RunFolder
 
 # Seconds per episode, step and slow weight of a training step, one thread of an AMD EPYC (Zen 3).
 _RATES: dict[RuleName, float] = {"gradient": 1.5e-9, "hebbian": 1.3e-9, "none": 1.3e-10}
@@ -42,7 +43,7 @@ def estimate_seconds(config: TrainConfig) -> float:
 
 def done_share(folder: RunFolder, config: TrainConfig) -> float:
     """Return how much of a run's training is in its checkpoints, from 0 to 1."""
-    records = read_records(folder.timing_path)
+    records = read_series(folder.timing_path, "seconds")
     return records[-1]["step"] / max(1, config.steps) if records else 0.0
 
 
@@ -55,5 +56,5 @@ def speed(folders: Iterable[tuple[RunFolder, TrainConfig]]) -> float:
     for folder, config in folders:
         estimate = done_share(folder, config) * (estimate_seconds(config) - _START)
         if estimate > _TELLING:
-            ratios.append(read_records(folder.timing_path)[-1]["seconds"] / estimate)
+            ratios.append(folder.timing()[-1]["seconds"] / estimate)
     return float(np.median(ratios)) if ratios else 1.0

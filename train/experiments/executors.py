@@ -8,9 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from plastic_envs.checks import check_int
 from train.run_folder import RunFolder
 
 _LOG_LINES = 3  # of a failed run's log
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class JobError(RuntimeError):
@@ -44,9 +52,7 @@ class LocalProcesses:
     """
 
     def __init__(self, jobs: int) -> None:
-        if jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {jobs}")
-        self.cores = jobs
+        self.cores = check_int("jobs", jobs, minimum=1)
         self._threads = ThreadPoolExecutor(jobs)  # they do nothing but wait for processes
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
@@ -66,7 +72,10 @@ class LocalProcesses:
 
     def _run(self, path: Path) -> None:
         log = log_path(RunFolder(path))
-        command = [sys.executable, "-m", "train.experiments.job", str(path)]
+        # Packages are found where this program has them, and not in the working directory, where
+        # somebody else's train.py may be.
+        command = [sys.executable, "-P", "-m", "train.experiments.job", str(path)]
+        places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
         with log.open("ab") as file:
             begin = file.tell()
             with self._lock:
@@ -80,7 +89,7 @@ class LocalProcesses:
                     stdout=file,
                     stderr=file,
                     start_new_session=True,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places},
                 )
                 self._processes.add(process)
             with process:

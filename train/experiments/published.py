@@ -229,7 +229,7 @@ _ALL = (
         vary("kind", ("linear", "mlp"), "regression.kind"),
         vary("support", (20, 10), "regression.num_support"),
         note="Share of queries within 0.05 reported elsewhere for linear, 20 and 10 support "
-        "points, networks of about 500,000 parameters and none of them plastic: Continuous Memory "
+        "points, networks of about 500,000 parameters: Continuous Memory "
         "Machine 30.6 % and 9.9 %, Transformer 29.8 % and 9.1 %, Gated DeltaNet 10.7 % and 6.7 %, "
         "LSTM 9.7 % and 6.4 %, RNN 5.4 % and 4.8 %.",
     ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from plastic_envs.checks import check_int
 from train.experiments.executors import JobError, log_path
 from train.experiments.job import LOG_FORMAT, run_job
 from train.run_folder import RunFolder
@@ -63,8 +64,7 @@ class RayExecutor:
     def __init__(self, address: str, jobs: int | None = None) -> None:
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address == LOCAL:
-            if jobs is None or jobs < 1:
-                raise ValueError(f"jobs must be at least 1, got {jobs}")
+            jobs = check_int("jobs", jobs, minimum=1)
             os.environ.setdefault("RAY_agent_register_timeout_ms", _START_MS)
             options |= {
                 "num_cpus": jobs,

@@ -2,20 +2,20 @@
 
 import base64
 import io
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from train.config import TrainConfig
 from train.experiments.figures import draw
+from train.experiments.files import plain, read_object
 from train.experiments.published import EXPERIMENTS
-from train.experiments.reproduce import duration
 from train.experiments.results import (
     Group,
     Measure,
@@ -25,12 +25,11 @@ from train.experiments.results import (
     read_sections,
 )
 from train.experiments.sweep import FigureName, differences
+from train.wording import duration
 
-CAPTIONS: dict[FigureName, str] = {
-    "curves": "Scores on the validation episodes while training. Lines are means over seeds, bands "
-    "reach from the lowest to the highest seed.",
-    "comparison": "Scores on the test episodes, at the best validation. A dot is a seed, lines are "
-    "means.",
+_SHOWN: dict[FigureName, str] = {
+    "curves": "Scores on the validation episodes while training.",
+    "comparison": "Scores on the test episodes, at the best validation. A dot is a seed",
     "eta": "Plasticity rate η, as applied, at each step of a test episode: how fast the network "
     "lets itself change.",
 }
@@ -101,28 +100,79 @@ def write_report(out: Path, budget: str | None = None) -> tuple[Path, Path]:
         ValueError: If the folder holds something else.
     """
     chapters = [_chapter(section) for section in read_sections(out, budget)]
+    figures = out / "figures"
+    if figures.is_symlink():
+        raise ValueError(f"{figures} is a link: the report is written into {out} alone")
+    figures.mkdir(exist_ok=True)
     for chapter in chapters:
         for picture in chapter.pictures:
-            path = out / "figures" / f"{picture.name}.png"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(picture.png)
+            _write(figures / f"{picture.name}.png", picture.png)
     begun = {chapter.section.experiment.name for chapter in chapters}
     content: dict[str, Any] = {
         "chapters": chapters,
         "absent": [e for e in EXPERIMENTS.values() if e.name not in begun],
         "today": date.today().isoformat(),
     }
+    page, text = out / "report.html", out / "report.md"
+    for path, templates in ((page, _environment()), (text, _environment(markdown=True))):
+        written = templates.get_template(f"{path.name}.j2").render(content)
+        _write(path, written.encode(errors="backslashreplace"))
+    return page, text
+
+
+class _Code(str):
+    """Markdown that is ready."""
+
+    __slots__ = ()
+
+
+def _environment(*, markdown: bool = False) -> Environment:
+    """Return what fills templates in: whatever it fills in is text, and no markup."""
     templates = Environment(
         loader=PackageLoader("train.experiments"),
-        autoescape=select_autoescape(["html.j2"]),
+        autoescape=not markdown,  # noqa: S701 (Markdown is escaped by `finalize`)
+        finalize=_markdown if markdown else None,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page, text = out / "report.html", out / "report.md"
-    for path in (page, text):
-        path.write_text(templates.get_template(f"{path.name}.j2").render(content))
-    return page, text
+    templates.filters |= {"code": _code, "fence": _fence}
+    return templates
+
+
+def _markdown(value: object) -> str:
+    if isinstance(value, _Code):
+        return value
+    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"[\\`*\[\]|$~]|\b_|_\b", r"\\\g<0>", text)
+
+
+def _code(value: object) -> _Code:
+    """Write a value as code within a line of Markdown."""
+    text = str(value)
+    fence = _longer(text, 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return _Code(f"{fence}{space}{text}{space}{fence}")
+
+
+def _fence(value: object) -> _Code:
+    """Write a value as lines of code."""
+    fence = _longer(str(value), 3)
+    return _Code(f"{fence}\n{value}\n{fence}")
+
+
+def _longer(text: str, least: int) -> str:
+    """Return more backticks than stand side by side in a text."""
+    return "`" * max(least, *(len(run) + 1 for run in re.findall("`+", text)), least)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file aside and move it into place: links that lie there already lead nowhere."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.unlink(missing_ok=True)
+    with aside.open("xb") as file:
+        file.write(content)
+    aside.replace(path)
 
 
 def table(section: Section) -> list[Row]:
@@ -139,7 +189,7 @@ def _chapter(section: Section) -> Chapter:
     for name in section.experiment.figures:
         if (figure := draw(section, name)) is not None:
             label = f"{section.name}-{section.budget}-{name}"
-            pictures.append(Picture(label, _png(figure), CAPTIONS[name]))
+            pictures.append(Picture(label, _png(figure), caption(section, name)))
     return Chapter(
         section,
         tuple(pictures),
@@ -148,6 +198,30 @@ def _chapter(section: Section) -> Chapter:
         tuple(_versions(section)),
         duration(section.seconds),
     )
+
+
+def caption(section: Section, name: FigureName) -> str:
+    """Say what a figure shows, and of how many seeds."""
+    groups = [group for panel in section.panels for group in panel.groups]
+    if name == "curves":
+        counts = [len(group.curves()[1]) for group in groups]
+    elif name == "eta":
+        counts = [0 if (eta := group.eta()) is None else len(eta) for group in groups]
+    else:
+        several = any(len(group.finished) > 1 for group in groups)
+        return f"{_SHOWN[name]}, lines are means." if several else f"{_SHOWN[name]}."
+    return f"{_SHOWN[name]} {_lines(count for count in counts if count)}"
+
+
+def _lines(counts: Iterable[int]) -> str:
+    """Say what lines are, each of which is of some seeds."""
+    found = sorted(set(counts))
+    if not found or found[-1] == 1:
+        return "Each line is one seed."
+    bands = "bands reach from the lowest to the highest seed"
+    if len(found) == 1:
+        return f"Lines are means over {found[0]} seeds, {bands}."
+    return f"Lines are means over {found[0]} to {found[-1]} seeds, {bands} where there are several."
 
 
 def _row(panel: Panel, group: Group, measures: Sequence[Measure]) -> Row:
@@ -188,16 +262,16 @@ def _settings(section: Section) -> dict[str, str]:
     What an axis varies is in the table, and left out here.
     """
     shared = _common([run.config for run in section.runs])
-    found = {name: str(value) for name, value in shared.items()}
+    found = {name: plain(value) for name, value in shared.items()}
     networks: dict[str, list[RunResult]] = {}
     for group in (group for panel in section.panels for group in panel.groups):
         networks.setdefault(group.title, []).extend(group.runs)
     for title, runs in networks.items():
         for name, value in _common([run.config for run in runs]).items():
             if name not in shared and name not in _IN_THE_TITLE:
-                found[f"{title}: {name}"] = str(value)
+                found[f"{title}: {name}"] = plain(value)
     encoders = [run.encoder.config() for run in section.runs if run.encoder is not None]
-    return found | {f"encoder: {name}": str(value) for name, value in _common(encoders).items()}
+    return found | {f"encoder: {name}": plain(value) for name, value in _common(encoders).items()}
 
 
 def _common(configs: Sequence[TrainConfig | None]) -> dict[str, Any]:
@@ -216,8 +290,8 @@ def _versions(section: Section) -> list[str]:
     for run in section.runs:
         path = run.folder.path / "versions.json"
         if path.is_file():
-            content = json.loads(path.read_text())
-            found.add(", ".join(f"{name} {value}" for name, value in content.items() if value))
+            versions = [f"{name} {value}" for name, value in read_object(path).items() if value]
+            found.add(plain(", ".join(versions)))
     return sorted(found)
 
 

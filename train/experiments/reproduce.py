@@ -16,6 +16,7 @@ from train.experiments.executors import Executor
 from train.experiments.job import is_finished, prepare
 from train.experiments.sweep import BudgetName, Experiment, Run, Settings
 from train.run_folder import Record, RunFolder, write_text
+from train.wording import counted, duration
 
 logger = logging.getLogger(__name__)
 
@@ -153,11 +154,11 @@ def run_missing(
         for job in todo:
             prepare(*job)
         logger.info(
-            "%d of %d runs to do, about %s on %d cores",
+            "%d of %s to do, about %s on %s",
             len(todo),
-            len(everything),
+            counted(len(everything), "run"),
             duration(seconds_left(everything, executor.cores)),
-            executor.cores,
+            counted(executor.cores, "core"),
         )
         with _Progress(todo, progress) as bar:
             for stage in missing:
@@ -176,15 +177,6 @@ def seconds_left(jobs: Sequence[Job], cores: int) -> float:
         if not is_finished(*job)
     ]
     return max(sum(seconds) / cores, *seconds) if seconds else 0.0
-
-
-def duration(seconds: float) -> str:
-    """Write a duration for people: "40 s", "12 min", "3.5 h", "2.1 days"."""
-    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name}"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 class _Progress:
@@ -213,7 +205,9 @@ class _Progress:
         self._bar.close()
 
     def update(self) -> None:
-        self._bar.set_postfix_str(f"{len(self.ended)} of {self.num_jobs} runs", refresh=False)
+        self._bar.set_postfix_str(
+            f"{len(self.ended)} of {counted(self.num_jobs, 'run')}", refresh=False
+        )
         self._bar.update(max(0.0, self._done() - self._bar.n))
         self._bar.refresh()
 

@@ -1,22 +1,32 @@
 """What came out of experiments: their runs, read back, grouped and summed up."""
 
-import json
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plastic_envs.checks import check_choice, check_int, shown
+from plastic_envs.images.sources import SourceName
 from plastic_envs.tasks import SequenceTask
-from train.config import TaskName, TrainConfig
-from train.experiments.job import failure_path, is_finished, test_path
+from train.config import FewShotConfig, TaskName, TrainConfig
+from train.experiments.files import (
+    check_finite,
+    check_name,
+    plain,
+    read_object,
+    read_series,
+    read_words,
+)
+from train.experiments.job import failure_path, test_path
 from train.experiments.published import EXPERIMENTS
-from train.experiments.sweep import Experiment, network_title
-from train.run_folder import Record, RunFolder, read_records
+from train.experiments.sweep import BudgetName, Experiment, network_title
+from train.run_folder import Record, RunFolder
+from train.wording import counted
 
 # 0.975 quantiles of Student's t by degrees of freedom, for means over few seeds.
 _T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -63,36 +73,57 @@ MEASURES: dict[TaskName, tuple[Measure, ...]] = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run, as far as it has come."""
+    """One run, as far as it has come.
+
+    Properties raise a `ValueError` that names the file, if it cannot be what a run of this point
+    and seed has left.
+    """
 
     folder: RunFolder
     point: dict[str, str]
     seed: int
+    task_name: TaskName
 
     @cached_property
     def config(self) -> TrainConfig | None:
         """Settings; None if it was never started."""
-        return self.folder.config() if self.folder.config_path.exists() else None
+        if not self.folder.config_path.exists():
+            return None
+        try:
+            config = self.folder.config()
+        except (ValueError, RecursionError) as error:
+            told = str(error).removeprefix(f"{self.folder.config_path} cannot be read: ")
+            raise ValueError(f"{self.folder.config_path} cannot be read: {told}") from error
+        network = f"{config.network.rule}-{config.network.cell}"
+        ours = (self.task_name, self.point["network"], self.seed)
+        if (config.task, network, config.seed) != ours:
+            raise ValueError(
+                f"{self.folder.config_path} must be of task, network and seed {ours}, "
+                f"got {(config.task, network, config.seed)}"
+            )
+        return config
 
     @cached_property
     def records(self) -> list[Record]:
         """A record for each validation."""
-        return self.folder.metrics()
+        return read_series(self.folder.metrics_path, "val_score")
 
     @cached_property
     def test(self) -> Record | None:
         """Scores on test episodes; None until it is finished."""
-        if self.config is None or not is_finished(self.folder, self.config):
+        path, records = test_path(self.folder), self.records
+        if self.config is None or not records or records[-1]["step"] < self.config.steps:
             return None
-        content: Record = json.loads(test_path(self.folder).read_text())
-        return content
+        return _scores(path, self.task_name) if path.is_file() else None
 
     @cached_property
     def encoder(self) -> RunFolder | None:
         """The run whose encoder it took over."""
         if self.config is None or self.config.encoder_run is None:
             return None
-        return RunFolder(self.folder.path.parent / Path(self.config.encoder_run).name)
+        name = Path(self.config.encoder_run).name
+        path = self.folder.config_path
+        return RunFolder(self.folder.path.parent / check_name(path, "encoder_run", name))
 
     @property
     def seconds(self) -> float:
@@ -109,13 +140,14 @@ class RunResult:
         """How far it has come, in words."""
         if self.test is not None:
             return "finished"
-        if self.config is None or not self.records:
+        if self.config is None:
             return "not started"
-        where = f"at step {self.records[-1]['step']} of {self.config.steps}"
-        failure = failure_path(self.folder)
-        if failure.is_file():
-            return f"failed {where}: {failure.read_text().strip()}"
-        return where
+        where = "before its first validation"
+        if self.records:
+            where = f"at step {self.records[-1]['step']} of {self.config.steps}"
+        if failure := read_words(failure_path(self.folder)):
+            return f"failed {where}: {failure}"
+        return where if self.records else "not started"
 
 
 @dataclass(frozen=True)
@@ -156,7 +188,7 @@ class Group:
     def extent(self) -> str:
         """Say how many seeds are finished, and of how many steps."""
         steps = sorted({run.config.steps for run in self.finished if run.config is not None})
-        of_steps = f", {', '.join(map(str, steps))} steps" if steps else ""
+        of_steps = f", {' or '.join(map(str, steps))} step{'s' * (steps != [1])}" if steps else ""
         return f"{len(self.finished)} of {len(self.runs)}{of_steps}"
 
     def curves(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -173,8 +205,15 @@ class Group:
 
     def eta(self) -> NDArray[np.float64] | None:
         """Return the mean plasticity rate [seeds, T] over an episode, if there is one."""
-        traces = [run.test["eta"] for run in self.finished if run.test is not None]
-        return np.array(traces) if traces and traces[0] is not None else None
+        found = [(run, run.test["eta"]) for run in self.finished if run.test is not None]
+        traces = [(run, eta) for run, eta in found if eta is not None]
+        for run, eta in traces:
+            if len(eta) != len(traces[0][1]):
+                raise ValueError(
+                    f"{test_path(traces[0][0].folder)} and {test_path(run.folder)}: eta must have "
+                    f"equally many steps, got {len(traces[0][1])} and {len(eta)}"
+                )
+        return np.array([eta for _, eta in traces]) if traces else None
 
 
 @dataclass(frozen=True)
@@ -193,11 +232,18 @@ class Panel:
 
     @cached_property
     def task(self) -> SequenceTask | None:
-        """The task of its runs; None if none was started."""
-        for group in self.groups:
-            for run in group.runs:
-                if run.config is not None:
-                    return run.config.task_for("test")
+        """The task of its runs; None if none was started.
+
+        For images it is on glyphs, whatever they are: chance is the same, and nothing is read from
+        where somebody's settings lead.
+        """
+        for run in (run for group in self.groups for run in group.runs):
+            if run.config is not None:
+                images = FewShotConfig(n_way=run.config.few_shot.n_way)
+                try:
+                    return replace(run.config, few_shot=images).task_for("test")
+                except ValueError as error:
+                    raise ValueError(f"{run.folder.config_path}: {error}") from error
         return None
 
     def references(self, measures: Sequence[Measure]) -> dict[str, list[float | None]]:
@@ -258,7 +304,7 @@ class Section:
     """
 
     experiment: Experiment
-    budget: str
+    budget: BudgetName
     name: str
     command: str
     axes: tuple[str, ...]
@@ -275,6 +321,27 @@ class Section:
         return [run for run in self.runs if run.test is None]
 
     @property
+    def standing(self) -> str:
+        """Say how far it has come, and hence what it can say of what is expected."""
+        runs, missing = len(self.runs), len(self.missing)
+        if missing == runs:
+            begun = any(run.config is not None for run in self.runs)
+            return (
+                f"None of {counted(runs, 'run')} {'is finished' if begun else 'was started'}: "
+                "nothing here speaks for it or against it."
+            )
+        verb = "is" if missing == 1 else "are"
+        done = f"All of {counted(runs, 'run')} are finished" if runs > 1 else "The run is finished"
+        if missing:
+            done = f"{missing} of {runs} runs {verb} not finished"
+        if self.budget == "smoke":
+            works = "" if missing else "; they show that everything works"
+            return (
+                f"{done}. The budget smoke is far too small to speak for it or against it{works}."
+            )
+        return f"{done}. How far it holds is for the numbers to say, with what they have of seeds."
+
+    @property
     def measures(self) -> tuple[Measure, ...]:
         """What is reported of it."""
         return MEASURES[self.experiment.task]
@@ -288,7 +355,7 @@ class Section:
 
 def training_seconds(folder: RunFolder) -> float:
     """Return the seconds of training of a run, as far as it has come."""
-    records = read_records(folder.timing_path)
+    records = read_series(folder.timing_path, "seconds")
     return float(records[-1]["seconds"]) if records else 0.0
 
 
@@ -307,7 +374,7 @@ def read_sections(
         ValueError: If there is something else.
     """
     order = list(EXPERIMENTS)
-    paths = sorted(out.glob(f"{budget or '*'}/*.json"))
+    paths = sorted(path for path in out.glob(f"{budget or '*'}/*.json") if path.is_file())
     sections = [_section(path) for path in paths if names is None or path.stem in names]
     if not sections:
         of_budget = "" if budget is None else f" of the budget {budget}"
@@ -331,18 +398,24 @@ def mean_and_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[fl
 
 
 def _section(path: Path) -> Section:
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    experiment = EXPERIMENTS.get(manifest.get("experiment", ""))
+    manifest = read_object(path)
+    name, budget = manifest.get("experiment"), path.parent.name
+    experiment = EXPERIMENTS.get(name) if isinstance(name, str) else None
     if experiment is None:
         raise ValueError(
             f"{path} is of no experiment that there is: --out must be a folder of plastic "
             "reproduce, and all in it of this version"
         )
-    runs = [
-        RunResult(RunFolder(path.parent / run["folder"]), run["point"], run["seed"])
-        for run in manifest["runs"]
-    ]
-    axes = tuple(name for name in runs[0].point if name != "network")
+    if manifest.get("budget") != budget or budget not in experiment.budgets:
+        known = ", ".join(experiment.budgets)
+        raise ValueError(
+            f"{path}: budget must be that of its folder and one of {known}, "
+            f"got {shown(manifest.get('budget'))}"
+        )
+    if path.stem not in (name, *(f"{name}-{source}" for source in get_args(SourceName))):
+        raise ValueError(f"{path} must be called {name}.json, or after its images")
+    runs = list(_runs(path, experiment, manifest.get("runs")))
+    axes = tuple(axis.name for axis in experiment.axes)
     places: dict[tuple[str, ...], dict[str, list[RunResult]]] = {}
     for run in runs:
         place = tuple(run.point[name] for name in axes)
@@ -355,6 +428,48 @@ def _section(path: Path) -> Section:
         )
         for place, groups in places.items()
     ]
-    return Section(
-        experiment, manifest["budget"], path.stem, manifest["command"], axes, tuple(panels)
-    )
+    command = plain(manifest.get("command"), 4_000)
+    found = check_choice("budget", budget, get_args(BudgetName))
+    return Section(experiment, found, path.stem, command, axes, tuple(panels))
+
+
+def _runs(path: Path, experiment: Experiment, listed: Any) -> Iterator[RunResult]:
+    """Read the runs of a manifest: each at a point that is declared, and each once."""
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"{path}: runs must be a list, got {shown(listed)}")
+    labels = {axis.name: axis.points for axis in experiment.axes}
+    networks = [point for size in experiment.budgets.values() for point in size.networks.points]
+    known = {**labels, "network": networks}
+    have = set()
+    for run in listed:
+        try:
+            folder = check_name(path, "folder", run["folder"])
+            seed = check_int("seed", run["seed"], maximum=2**63 - 1)
+            point = {
+                str(name): check_choice(name, run["point"][name], known[name]) for name in known
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            missing = isinstance(error, KeyError)
+            told = f"{error} is missing" if missing else str(error).removeprefix(f"{path}: ")
+            raise ValueError(f"{path}: a run cannot be read: {told} in {shown(run)}") from error
+        if (key := (*point.values(), seed)) in have:
+            raise ValueError(f"{path}: there are two runs at {', '.join(map(str, key))}")
+        have.add(key)
+        yield RunResult(RunFolder(path.parent / folder), point, seed, experiment.task)
+
+
+def _scores(path: Path, task: TaskName) -> Record:
+    """Read the scores of a run on its test episodes."""
+    content = read_object(path)
+    for measure in MEASURES[task]:
+        check_finite(path, measure.key, content.get(measure.key))
+    for name, value in content.items():
+        if name.startswith("oracle_") and value is not None:
+            check_finite(path, name, value)
+    eta = content.setdefault("eta", None)
+    if eta is not None:
+        if not isinstance(eta, list) or not eta:
+            raise ValueError(f"{path}: eta must be a list of rates, got {shown(eta)}")
+        for value in eta:
+            check_finite(path, "eta", value)
+    return content

@@ -184,9 +184,7 @@ def npy_array(content: NDArray[np.uint8]) -> NDArray[Any]:
         raise ValueError(f"it is of the version {version} of arrays, not of 1.0")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
     if dtype.hasobject:
-        raise ValueError(
-            "it is an array of objects, which are not read (`astype(str)` makes texts)"
-        )
+        raise ValueError("it is an array of objects, not of numbers or texts (`astype(str)`)")
     values = content[header.tell() :]
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"an array {dtype} {shown(shape)} cannot have {len(values):,} bytes")

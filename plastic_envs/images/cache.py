@@ -70,7 +70,7 @@ def cached(name: str, build: Callable[[], ImageClasses]) -> ImageClasses:
     """
     try:
         folder = cache_folder()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         logger.warning("%s is kept in memory only (set %s): %s", name, FOLDER_VARIABLE, error)
         return build()
     try:

@@ -235,6 +235,7 @@ def _class_files(folder: Path) -> ClassFiles:
 
 def _read_classes(classes: ClassFiles, every: list[Path], size: int | None) -> ImageClasses:
     """Read the files of some classes; channels and size are those of all splits (`every`)."""
+    files = [path for paths in classes.values() for path in paths]
     grey, sizes = True, [] if size is None else [(size, size)]
     for path in every:
         with _opened(path, str(path)) as image:
@@ -247,8 +248,7 @@ def _read_classes(classes: ClassFiles, every: list[Path], size: int | None) -> I
                 "size to have all images resized (`Folders(root, size=84)`, or image_size=84 with "
                 "source='folders'), or resize the files"
             )
-    files = [path for paths in classes.values() for path in paths]
-    check_room(len(files), *sizes[0], 1 if grey else 3)
+        check_room(len(files), *sizes[0], 1 if grey else 3)
     images = np.empty((len(files), *sizes[0], 1 if grey else 3), np.uint8)
     for pixels, path in zip(images, files, strict=True):
         pixels[...] = _read(path, "L" if grey else "RGB", size)

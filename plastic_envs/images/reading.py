@@ -51,11 +51,9 @@ def reading(name: object, problem: str) -> Iterator[None]:
         yield
     except UnreadableError:
         raise
-    except OSError as error:
-        if error.filename is not None:  # a file could not be opened, and is named
-            raise
-        raise UnreadableError(f"{name} {problem}: {_said(error)}") from error
     except Exception as error:  # libraries raise nearly all there are about damaged files
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # another file could not be opened, and is named
         raise UnreadableError(f"{name} {problem}: {_said(error)}") from error
 
 
@@ -186,7 +184,7 @@ def npy_array(content: NDArray[np.uint8]) -> NDArray[Any]:
         raise ValueError(f"it is of the version {version} of arrays, not of 1.0")
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
     if dtype.hasobject:
-        raise ValueError("it is an array of objects, which are not read")
+        raise ValueError("it is an array of objects, not of numbers or texts (`astype(str)`)")
     values = content[header.tell() :]
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"an array {dtype} {shown(shape)} cannot have {len(values):,} bytes")

@@ -250,6 +250,14 @@ def test_odd_homes(source, monkeypatch, tmp_path, variable, value):
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_working_directory_that_is_gone(source, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setenv(FOLDER_VARIABLE, "relative")
+    (tmp_path / "gone").rmdir()
+    assert source.load("train").num_classes == 6
+
+
 def test_the_variable_moves_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "")

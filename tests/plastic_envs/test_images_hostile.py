@@ -188,7 +188,7 @@ def test_hostile_pickles(tmp_path, kind, monkeypatch):
 SHARED = {
     "shared lists": b"]" + b"2]2(" * 0 + b"".join(b"q\x01](h\x01h\x01e" for _ in range(40)),
     "a list in itself": b"]q\x012a",
-    "a deep list": b"]" * 20_000 + b"a" * 19_999,
+    "a deep list": b"]" * 5_000 + b"a" * 4_999,
     "lists of texts and numbers": b"](U\x01aK\x01e",
     "text": text(b"x" * MIB),
     "shared dictionary": b"}" + b"".join(b"q\x01}(K\x01h\x01K\x02h\x01u" for _ in range(40)),
@@ -229,8 +229,8 @@ def test_one_long_text_among_labels(root):
 
 def test_a_large_pickle_is_read_fast(tmp_path):
     content = {
-        "filenames": [f"{i:06}.png" for i in range(10_000)],
-        "labels": list(range(10_000)),
+        "filenames": [f"{i:06}.png" for i in range(4_000)],
+        "labels": list(range(4_000)),
         "data": np.zeros((1_000, 3_072), np.uint8),
     }
     path = tmp_path / "large"
@@ -306,7 +306,8 @@ def gzip_of(path, start, gibibytes):
 
 @pytest.mark.parametrize("name", ["train", "other"])
 @pytest.mark.parametrize("declared", [1_000, 8 * 1_024 * MIB - 1])
-def test_gigabytes_of_zeros_in_cifar100(root, name, declared):
+def test_gigabytes_of_zeros_in_cifar100(root, name, declared, monkeypatch):
+    monkeypatch.setattr("plastic_envs.images.cifar100._MOST_UNPACKED", 64 * MIB)
     member = tarfile.TarInfo(f"cifar-100-python/{name}")
     member.size = declared
     path = root / "cifar-100-python.tar.gz"
@@ -431,6 +432,14 @@ def test_hostile_zip_archives(root, source, kind):
     refused(lambda: source(place).load("train"), path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_archives_packed_in_ways_whose_memory_is_not_bounded(root, method):
+    path = root / "images_background_small1.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr(f"{path.stem}/Latin/character01/0001_01.png", drawing(1))
+    refused(lambda: Omniglot(root).load("train"), path, "packed in a way that is not read")
+
+
 def test_an_archive_with_an_endless_list_of_members(root, monkeypatch):
     path = root / "images_background_small1.zip"
     omniglot_archive(path, SMALL1, characters=10, drawings=5)
@@ -500,7 +509,9 @@ def test_hostile_images(root, kind):
     class_folders(root)
     path = root / "class 2" / "1.png"
     path.write_bytes(PICTURES[kind])
-    refused(lambda: Folders(root).load("train"), path, "cannot be read as an image")
+    limits = {"many notes": "more than 64 parts", "notes that name themselves": "than 65,536 bytes"}
+    message = f"cannot be read as an image.*{limits.get(kind, '')}"
+    refused(lambda: Folders(root).load("train"), path, message)
 
 
 def test_images_that_would_take_too_much_memory_together(root, monkeypatch):
@@ -583,7 +594,9 @@ def test_what_is_no_file(root, thing, source, name, others):
     path.parent.mkdir(parents=True, exist_ok=True)
     thing(path)
     place = path if source is ArrayFile else root
-    refused(lambda: source(place).load("train"), root)
+    limited = thing is sparse and source is not ArrayFile
+    message = "1,099,511,627,776 bytes, more than the" if limited else None
+    refused(lambda: source(place).load("train"), root, message)
 
 
 def test_folders_may_lead_into_themselves(root):
@@ -695,7 +708,7 @@ def test_files_damaged_at_random(root, tmp_path, kind, monkeypatch):
     random = np.random.default_rng(sum(kind.encode()))
     outcomes = {"read": 0, "refused": 0}
     with bounded(seconds=60):
-        for number in range(20 if kind == "bmp" else 60):  # bitmaps are allocated as they say
+        for number in range(10 if kind == "bmp" else 50):  # bitmaps are allocated as they say
             path.write_bytes(damaged(content, random))
             os.utime(path, ns=(number, number))
             try:
@@ -705,4 +718,4 @@ def test_files_damaged_at_random(root, tmp_path, kind, monkeypatch):
                 assert path.name in str(error)  # noqa: PT017 (reading it is right as well)
                 assert len(str(error)) < 2_000  # noqa: PT017
                 outcomes["refused"] += 1
-    assert outcomes["refused"] > 3, outcomes
+    assert outcomes["refused"] > 1, outcomes

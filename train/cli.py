@@ -93,18 +93,19 @@ def _run(words: list[str], processes: "Processes | None") -> int:
         say(f"plastic-envs {__version__}")
         return 0
     check_agents()
+    if processes is not None and processes.size > 1 and name != "train":
+        raise ValueError("torchrun is for plastic train alone: start other commands without")
     if name in _HELP:
         say(_help())
         return 0
     if name not in COMMANDS:
         logger.error("%s", _no_command(name))
         return 2
-    if processes is not None and processes.size > 1 and name != "train":
-        raise ValueError("torchrun is for plastic train alone: start other commands without")
     import train.commands
 
     function = getattr(train.commands, name.replace("-", "_"))
-    call = _parsed(function, name, words[1:])
+    first = processes is None or processes.is_first
+    call = _parsed(function, name, words[1:], first=first)
     if isinstance(call, int):
         if call and processes is not None:
             processes.let_first_speak()
@@ -113,8 +114,13 @@ def _run(words: list[str], processes: "Processes | None") -> int:
     return 0
 
 
-def _parsed(function: Callable[..., None], name: str, words: list[str]) -> Callable[[], None] | int:
-    """Return the call that the words of a command ask for, or the exit status if there is none."""
+def _parsed(
+    function: Callable[..., None], name: str, words: list[str], *, first: bool = True
+) -> Callable[[], None] | int:
+    """Return the call that the words of a command ask for, or the exit status if there is none.
+
+    The first of several processes alone says what is wrong, or the help.
+    """
     import tyro
 
     @wraps(function)
@@ -127,10 +133,14 @@ def _parsed(function: Callable[..., None], name: str, words: list[str]) -> Calla
     try:
         with contextlib.redirect_stderr(said):
             call: Callable[[], None] = tyro.cli(
-                deferred, prog=f"plastic {name}", args=words, registry=registry
+                deferred,
+                prog=f"plastic {name}",
+                args=words,
+                registry=registry,
+                console_outputs=first,
             )
     except SystemExit as stop:
-        if stop.code:
+        if stop.code and first:
             logger.error(
                 "%s; plastic %s --help tells the options", _in_a_line(said.getvalue()), name
             )

@@ -585,7 +585,6 @@ THINGS = [pipe, endless, itself, nowhere, folder, sparse]
         (Omniglot, "images_background_small1/Latin/character01/0001_01.png", None),
         (Folders, "class 2/7.png", class_folders),
     ],
-    ids=str,
 )
 def test_what_is_no_file(root, thing, source, name, others):
     if others:

@@ -27,10 +27,11 @@ def run(
     """Run the network as `agents.ops.interface.Form` says."""
     if not rule.plastic:
         return _run_ordinary(parameters, rule, cell, x, state, episode_starts, probe=probe)
+    initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
     outputs, probes = [], []
     for t, x_t in enumerate(x.unbind(1)):
         if episode_starts is not None:
-            state = state.reset(episode_starts[:, t])
+            state = state.reset(episode_starts[:, t], initial)
         output, state, step_probes = _step(parameters, rule, cell, x_t, state, probe=probe)
         outputs.append(output)
         probes.append(step_probes)
@@ -58,10 +59,11 @@ def _run_ordinary(
 
     encoded = torch.relu(linear("encoder", x)) if "encoder" in layers else x
     from_input = linear("cell_input", encoded) + layers["cell_hidden"].bias
+    initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
     hs = []
     for t, q in enumerate(from_input.unbind(1)):
         if episode_starts is not None:
-            state = state.reset(episode_starts[:, t])
+            state = state.reset(episode_starts[:, t], initial)
         q = torch.addmm(q, state.hidden.h, layers["cell_hidden"].weight)
         state = state._replace(hidden=cell.forward(q, state.hidden).hidden)
         hs.append(state.hidden.h)

@@ -82,7 +82,7 @@ class RNNCell(Cell):
         return CellStep(RNNHidden(h), h, hidden)
 
     def backward(self, grad_h: Tensor, step: CellStep) -> Tensor:
-        return grad_h * (step.activity > 0)
+        return torch.where(step.activity > 0, grad_h, 0)  # a product would spread NaN
 
 
 class LSTMCell(Cell):

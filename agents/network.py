@@ -1,6 +1,8 @@
 """`PlasticNetwork`: encoder, recurrent cell and readout whose weights change during an episode."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -11,7 +13,7 @@ from agents.ops import closed, compiled, naive
 from agents.ops.interface import Form, LayerParameters, NetworkParameters, Probes
 from agents.rules import Gradient, Hebbian, NonPlastic, Rule
 from agents.state import FastWeights, Hidden, PlasticState
-from agents.tensors import check_generator, check_leaf, described
+from agents.tensors import check_generator, check_leaves, described
 from plastic_envs.checks import (
     check_choice,
     check_count,
@@ -179,9 +181,10 @@ class PlasticNetwork(nn.Module):
             self.register_buffer("output_weight", torch.ones(readout))
         for _, layer in self._plastic_layers():
             layer.reset_parameters(generator)
+        self._shapes = [leaf.shape for leaf in (self.output_weight, *self.layers.parameters())]
 
-    def _plastic_layers(self) -> Iterator[tuple[str, PlasticLinear]]:
-        yield from self.layers.items()  # type: ignore[misc]
+    def _plastic_layers(self) -> Iterable[tuple[str, PlasticLinear]]:
+        return self.layers.items()  # type: ignore[return-value]
 
     @property
     def _fast_weights(self) -> int:
@@ -230,9 +233,12 @@ class PlasticNetwork(nn.Module):
         Raises:
             ValueError: If it is no size, or the state would be too large.
         """
-        batch, like = check_int("batch_size", batch_size), self.output_weight
+        batch = check_int("batch_size", batch_size)
         check_count("the state", batch * self._fast_weights, _LARGEST_STATE)
-        fast = {}
+        return self._initial_state(batch)
+
+    def _initial_state(self, batch: int) -> PlasticState:
+        like, fast = self.output_weight, {}
         if self.rule.plastic:
             fast = {
                 name: FastWeights(like.new_zeros(batch, *size), like.new_zeros(batch, size[1]))
@@ -309,16 +315,12 @@ class PlasticNetwork(nn.Module):
     ) -> tuple[Tensor, PlasticState, Probes | None]:
         x = self._encoded(x)
         batch, steps = x.shape[:2]
-        state = self.initial_state(batch) if state is None else self._fitting(state, batch)
-        tensors = [x, *state.hidden, *(leaf for layer in state.fast.values() for leaf in layer)]
+        state = self._initial_state(batch) if state is None else self._fitting(state, batch)
+        parameters, tensors = self._parameters_tree()
+        tensors += [x, *state.hidden, *chain.from_iterable(state.fast.values())]
         if episode_starts is not None:
             _check_starts(episode_starts, (batch, steps), x.device)
             tensors.append(episode_starts)
-        parameters = self._parameters_tree()
-        tensors.append(parameters.output_weight)
-        tensors += [
-            leaf for layer in parameters.layers.values() for leaf in layer if leaf is not None
-        ]
         run = FORMS["closed" if self.form == "auto" else self.form]
         if self.form in ("auto", "compiled"):
             obstacle = compiled.obstacle(self.rule, self.cell, tensors)
@@ -328,7 +330,8 @@ class PlasticNetwork(nn.Module):
                 raise ValueError(
                     f"form='compiled' cannot be used: {obstacle}; form='auto' or 'closed' can"
                 )
-        with torch.autocast(x.device.type, enabled=False):
+        without = torch.autocast(x.device.type, enabled=False) if _casts(x) else nullcontext()
+        with without:
             return run(parameters, self.rule, self.cell, x, state, episode_starts, probe=probe)
 
     def _encoded(self, x: Tensor) -> Tensor:
@@ -342,7 +345,7 @@ class PlasticNetwork(nn.Module):
             what = "x must have shape" if self.encoder is None else verb
             raise ValueError(f"{what} [batch, time, {size}], got {list(x.shape)}")
         like = self.output_weight
-        if torch.is_autocast_enabled(x.device.type) and x.is_floating_point():
+        if _casts(x) and x.is_floating_point():
             x = x.to(like.dtype)
         if x.dtype != like.dtype or x.device != like.device:
             raise ValueError(
@@ -370,27 +373,32 @@ class PlasticNetwork(nn.Module):
             state = state._replace(hidden=type(hidden)(*given))
         if state.batch_size != batch:
             raise ValueError(f"x has {batch} samples, but the state has {state.batch_size}")
+        leaves: list[Tensor] = []
+        shapes: list[Sequence[int]] = []
         for leaf, first in zip(state.hidden, hidden, strict=True):
-            check_leaf("the state holds", leaf, first.shape, first)
+            if first.dtype == like.dtype:
+                leaves.append(leaf)
+                shapes.append(first.shape)
+            else:  # a counter, say, of a cell of the user's own
+                check_leaves("the state holds", [leaf], [first.shape], first)
         for name, size in layers.items():
             fast = check_instance(
                 f"state.fast[{name!r}]", state.fast[name], FastWeights, "FastWeights"
             )
-            check_leaf("the state holds", fast.weight, (batch, *size), like)
-            check_leaf("the state holds", fast.bias, (batch, size[1]), like)
+            leaves += fast
+            shapes += (batch, *size), (batch, size[1])
+        check_leaves("the state holds", leaves, shapes, like)
         return state
 
-    def _parameters_tree(self) -> NetworkParameters:
-        """Return the parameters, whose shapes and types compiled code must be able to trust."""
-        like, layers = self.output_weight, {}
+    def _parameters_tree(self) -> tuple[NetworkParameters, list[Tensor]]:
+        """Return the parameters, as a tree and as a list, whose shapes compiled code may trust."""
+        layers, leaves = {}, [self.output_weight]
         for name, layer in self._plastic_layers():
-            size = self._sizes[name]
             parts = LayerParameters(layer.weight, layer.bias, layer.weight_alpha, layer.bias_alpha)
-            for part, shape in zip(parts, (size, size[1:]) * 2, strict=True):
-                if part is not None:
-                    check_leaf(f"the layer {name} holds", part, shape, like)
+            leaves += [part for part in parts if part is not None]
             layers[name] = parts
-        return NetworkParameters(layers, like)
+        check_leaves("the network holds", leaves, self._shapes, self.output_weight)
+        return NetworkParameters(layers, self.output_weight), leaves
 
 
 def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
@@ -404,6 +412,12 @@ def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
     if not isinstance(inputs, Tensor) or inputs.dim() < 1:
         raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
     return inputs.unsqueeze(1)
+
+
+def _casts(x: Tensor) -> bool:
+    """Say whether autocast is at work where a tensor is."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _made(name: str, value: Any, kind: Any, choices: Mapping[Any, type[Any]]) -> Any:

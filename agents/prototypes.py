@@ -8,7 +8,7 @@ from torch import Tensor
 from agents.encoders import ImageEncoder
 from agents.label_encoder import ImageEmbedder
 from agents.network import add_time_axis
-from agents.tensors import check_leaf
+from agents.tensors import check_leaves
 from plastic_envs.checks import check_bool, check_count, check_instance, check_int
 
 
@@ -82,8 +82,7 @@ class PrototypicalNetwork(ImageEmbedder):
         if state is None:
             state = initial
         check_instance("state", state, Prototypes, "Prototypes or None")
-        for leaf, like in zip(state, initial, strict=True):
-            check_leaf("the state holds", leaf, like.shape, like)
+        check_leaves("the state holds", state, [leaf.shape for leaf in initial], initial.sums)
         sums, counts, last = state
         labelled = embedding
         if self.delayed:

@@ -155,7 +155,8 @@ class Gradient(Rule):
         grad_q = step.cell.backward(grad_h, step.cell_step)
         posts = {"cell_input": grad_q, "cell_hidden": grad_q, "readout": grad_output}
         if step.encoded is not None:
-            posts["encoder"] = step.backward("cell_input", grad_q) * (step.encoded > 0)
+            grad_encoded = step.backward("cell_input", grad_q)
+            posts["encoder"] = torch.where(step.encoded > 0, grad_encoded, 0)
         return posts
 
 
@@ -182,6 +183,6 @@ def inner_loss(output: Tensor, output_weight: Tensor) -> Tensor:
 
 def clip_scale(squared_norm: Tensor, max_norm: float) -> Tensor:
     """Return min(1, max_norm / n) [B] from n² [B]; finite with its gradient at n = 0."""
-    active = squared_norm > max_norm**2
+    active = ~(squared_norm <= max_norm**2)  # NaN stays NaN
     safe = torch.where(active, squared_norm, torch.ones_like(squared_norm))
     return torch.where(active, max_norm * torch.rsqrt(safe), torch.ones_like(squared_norm))

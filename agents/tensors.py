@@ -14,16 +14,20 @@ def check_generator(generator: torch.Generator | None) -> None:
         check_instance("generator", generator, torch.Generator, "a torch.Generator or None")
 
 
-def check_leaf(where: str, leaf: object, shape: Sequence[int], like: Tensor) -> None:
-    """Raise a ValueError unless a tensor has a shape, and type and device of another tensor."""
-    if (
-        not isinstance(leaf, Tensor)
-        or leaf.shape != shape
-        or leaf.dtype != like.dtype
-        or leaf.device != like.device
-    ):
-        needed = f"{like.dtype} {list(shape)} on {like.device}"
-        raise ValueError(f"{where} {described(leaf)} where {needed} is needed")
+def check_leaves(
+    where: str, leaves: Sequence[Tensor], shapes: Sequence[Sequence[int]], like: Tensor
+) -> None:
+    """Raise a ValueError unless tensors have these shapes, and type and device of another one."""
+    dtype, device = like.dtype, like.device
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        if (
+            not isinstance(leaf, Tensor)
+            or leaf.shape != shape
+            or leaf.dtype != dtype
+            or leaf.device != device
+        ):
+            needed = f"{dtype} {list(shape)} on {device}"
+            raise ValueError(f"{where} {described(leaf)} where {needed} is needed")
 
 
 def described(value: object) -> str:

@@ -12,6 +12,7 @@ from agents.cells import Cell
 from agents.ops.interface import NetworkParameters, Probes
 from agents.rules import Rule, StepRecord, clip_scale, inner_loss
 from agents.state import FastWeights, PlasticState
+from plastic_envs.checks import shown
 
 
 def run(
@@ -24,7 +25,11 @@ def run(
     *,
     probe: bool,
 ) -> tuple[Tensor, PlasticState, Probes | None]:
-    """Run the network as `agents.ops.interface.Form` says."""
+    """Run the network as `agents.ops.interface.Form` says.
+
+    Raises:
+        ValueError: If a rule writes into a layer that is not there.
+    """
     if not rule.plastic:
         return _run_ordinary(parameters, rule, cell, x, state, episode_starts, probe=probe)
     initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
@@ -124,6 +129,11 @@ def _step(
         backward=backward,
     )
     posts = rule.posts(record)
+    if not posts.keys() <= fast.keys():
+        raise ValueError(
+            f"{type(rule).__name__}.posts must name layers among {', '.join(fast)}, "
+            f"got {shown(list(posts))}"
+        )
     pres = {"encoder": x, "cell_input": encoded, "cell_hidden": state.hidden.h}
     pres["readout"] = cell_step.hidden.h
     squared_norm = _squared_norm(pres, posts, rule)

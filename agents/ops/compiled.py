@@ -154,7 +154,8 @@ class _Run(torch.autograd.Function):
         count = len(kept) - len(ctx.made_names)
         tensors, made = kept[:count], dict(zip(ctx.made_names, kept[count:], strict=True))
         given = [grad for grad in grads if grad is not None]
-        if torch.is_grad_enabled() or plain.follower() or not plain.are_plain([*kept, *given]):
+        followed = torch.is_grad_enabled() or plain.follower() is not None
+        if followed or not (plain.are_plain([*kept, *given]) and plain.are_stored(given)):
             return None, None, *_backward_by_autograd(ctx, tensors, made.get("starts"), grads)
         return None, None, *_backward(ctx, tensors, made, grads)
 

@@ -115,7 +115,7 @@ class Problem:
             MemoryError: If the kernel found no memory.
         """
         kernel = load()
-        assert kernel is not None  # `agents.ops.compiled.supports` said so
+        assert kernel is not None  # `agents.ops.compiled.obstacle` said so
         function = getattr(kernel, f"plastic_{kind}_{self._suffix}")
         slices, failed = self._slices(), list[int]()
         partial = [{name: _zeros_like(value) for name, value in sums.items()} for _ in slices]

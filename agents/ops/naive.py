@@ -107,7 +107,9 @@ def _step(
         keep = 1 - decay
         weight = keep[:, None, None] * fast[name].weight
         weight = weight + eta[:, None, None] * alpha_w * delta_weight
-        bias = keep[:, None] * fast[name].bias + eta[:, None] * alpha_b * delta_bias
+        bias = keep[:, None] * fast[name].bias
+        if rule.writes_bias:
+            bias = bias + eta[:, None] * alpha_b * delta_bias
         if rule.weight_clip is not None:
             weight = weight.clamp(-rule.weight_clip, rule.weight_clip)
             bias = bias.clamp(-rule.weight_clip, rule.weight_clip)

@@ -4,7 +4,8 @@ Code that is given addresses sees memory and nothing else. It is right only for 
 memory, and while nothing but first-order autograd wants to know how results came about.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from torch.autograd import forward_ad
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
-_TYPES = (Tensor, nn.Parameter)
+_TYPES = frozenset([Tensor, nn.Parameter])
+_DENSE = frozenset([torch.strided])
+_ON_CPU, _LAYOUT = attrgetter("is_cpu"), attrgetter("layout")  # in loops that cost little
 
 
 def follower() -> str | None:
@@ -34,16 +37,16 @@ def follower() -> str | None:
     return None
 
 
-def are_plain(tensors: Iterable[Tensor]) -> bool:
+def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Say whether tensors are of torch's own class, on the CPU, dense, and stored as they read."""
-    for tensor in tensors:
-        if (
-            type(tensor) not in _TYPES
-            or not tensor.is_cpu
-            or tensor.layout is not torch.strided
-            or tensor.is_nested
-            or tensor.is_neg()
-            or tensor._is_zerotensor()
-        ):
-            return False
-    return True
+    return (
+        _TYPES.issuperset(map(type, tensors))
+        and all(map(_ON_CPU, tensors))
+        and _DENSE.issuperset(map(_LAYOUT, tensors))
+        and not any(map(Tensor.is_neg, tensors))
+    )
+
+
+def are_stored(gradients: Sequence[Tensor]) -> bool:
+    """Say whether plain gradients have memory: not so under vmap, or where known to be zero."""
+    return all(torch._C._has_storage(grad) and not grad._is_zerotensor() for grad in gradients)

@@ -38,7 +38,11 @@ class Cell(ABC):
 
     @abstractmethod
     def initial_hidden(self, zeros: Tensor) -> Hidden:
-        """Return the hidden state at the start of an episode, like `zeros` [B, hidden]."""
+        """Return the hidden state at the start of an episode, like `zeros` [B, hidden].
+
+        It is a named tuple of tensors [B, …] with `h` [B, hidden] among them (see
+        `agents.state.Hidden`), the same for every sample.
+        """
 
     @abstractmethod
     def forward(self, q: Tensor, hidden: Hidden) -> CellStep:
@@ -78,7 +82,7 @@ class RNNCell(Cell):
         return CellStep(RNNHidden(h), h, hidden)
 
     def backward(self, grad_h: Tensor, step: CellStep) -> Tensor:
-        return grad_h * (step.activity > 0)
+        return torch.where(step.activity > 0, grad_h, 0)  # a product would spread NaN
 
 
 class LSTMCell(Cell):
@@ -87,28 +91,31 @@ class LSTMCell(Cell):
     gates = 4
 
     def initial_hidden(self, zeros: Tensor) -> LSTMHidden:
-        return LSTMHidden(zeros, zeros)
+        return LSTMHidden(zeros, torch.zeros_like(zeros))
 
     def forward(self, q: Tensor, hidden: Hidden) -> CellStep:
-        assert isinstance(hidden, LSTMHidden)  # checked at the edge, by the network
+        c_before = _memory(hidden)
         q_i, q_f, q_g, q_o = q.chunk(4, dim=-1)
         i, f, g, o = torch.sigmoid(q_i), torch.sigmoid(q_f), torch.tanh(q_g), torch.sigmoid(q_o)
-        c = f * hidden.c + i * g
+        c = f * c_before + i * g
         h = o * torch.tanh(c)
         return CellStep(LSTMHidden(h, c), torch.cat([i, f, g, o], dim=-1), hidden)
 
     def backward(self, grad_h: Tensor, step: CellStep) -> Tensor:
-        assert isinstance(step.hidden, LSTMHidden)
-        assert isinstance(step.previous, LSTMHidden)
         i, f, g, o = step.activity.chunk(4, dim=-1)
-        tanh_c = torch.tanh(step.hidden.c)
+        tanh_c = torch.tanh(_memory(step.hidden))
         grad_c = grad_h * o * (1 - tanh_c * tanh_c)
         return torch.cat(
             [
                 grad_c * g * i * (1 - i),
-                grad_c * step.previous.c * f * (1 - f),
+                grad_c * _memory(step.previous) * f * (1 - f),
                 grad_c * i * (1 - g * g),
                 grad_h * tanh_c * o * (1 - o),
             ],
             dim=-1,
         )
+
+
+def _memory(hidden: Hidden) -> Tensor:
+    """Return `c` of the hidden state of an LSTM; cells that derive from it may keep more."""
+    return hidden.c  # type: ignore[attr-defined,no-any-return]

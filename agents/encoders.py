@@ -1,15 +1,22 @@
 """Encoders of images, as few-shot papers define them."""
 
+import copy
 import math
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.tensors import check_generator
+from plastic_envs.checks import check_choice, check_count, check_int, check_number, shown
+
 EncoderName = Literal["conv4", "resnet12"]
 
 _SLOPE = 0.1  # of ResNet-12's leaky rectifiers
+_LARGEST = 2**28  # numbers of one convolution: 1 GiB in float32
 
 
 class ImageEncoder(nn.Module):
@@ -22,7 +29,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], blocks: list[nn.Module]) -> None:
         super().__init__()
-        height, width, _ = self.image_shape = image_shape
+        height, width, channels = self.image_shape = check_image_shape(image_shape)
         if min(height, width) < 2 ** len(blocks):  # every block halves the sides
             raise ValueError(
                 f"images must be at least {2 ** len(blocks)} pixels high and wide for this "
@@ -31,10 +38,9 @@ class ImageEncoder(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         # Training takes two thirds of the time in this layout (x86, float32).
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with torch.no_grad():
-            self.eval()
-            self.embedding_size = self(torch.zeros(1, *image_shape[2:], height, width)).shape[1]
-            self.train()
+        shapes_only = copy.deepcopy(self.blocks).to("meta").eval()
+        one = shapes_only(torch.empty(1, channels, height, width, device="meta"))
+        self.embedding_size = one[0].numel()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings [N, embedding_size] of images [N, channels, height, width]."""
@@ -61,13 +67,13 @@ class Conv4(ImageEncoder):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_positive(filters=filters)
-        inputs = [image_shape[2]] + [filters] * 3
+        shape, filters = _checked(image_shape, filters, generator, widest=1)
+        inputs = [shape[2]] + [filters] * 3
         blocks: list[nn.Module] = [
             nn.Sequential(*_convolution(i, filters, 3, generator), nn.MaxPool2d(2), nn.ReLU())
             for i in inputs
         ]
-        super().__init__(image_shape, blocks)
+        super().__init__(shape, blocks)
 
 
 class ResNet12(ImageEncoder):
@@ -94,16 +100,17 @@ class ResNet12(ImageEncoder):
         block_size: int = 5,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_positive(filters=filters)
+        shape, filters = _checked(image_shape, filters, generator, widest=10)
+        drop_rate = check_number("drop_rate", drop_rate, minimum=0, below=1)
         widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
-        inputs = [image_shape[2], *widths[:3]]
+        inputs = [shape[2], *widths[:3]]
         drops: list[nn.Module] = [nn.Dropout(drop_rate) for _ in range(2)]
         drops += [DropBlock(drop_rate, block_size) for _ in range(2)]
         blocks: list[nn.Module] = [
             nn.Sequential(_Residual(i, width, generator), drop)
             for i, width, drop in zip(inputs, widths, drops, strict=True)
         ]
-        super().__init__(image_shape, blocks)
+        super().__init__(shape, blocks)
 
 
 class _Residual(nn.Module):
@@ -141,10 +148,9 @@ class DropBlock(nn.Module):
 
     def __init__(self, drop_rate: float = 0.1, block_size: int = 5, ramp: int = 40_000) -> None:
         super().__init__()
-        check_positive(block_size=block_size, ramp=ramp)
-        if not 0 <= drop_rate < 1:
-            raise ValueError(f"drop_rate must be at least 0 and below 1, got {drop_rate!r}")
-        self.drop_rate, self.block_size, self.ramp = drop_rate, block_size, ramp
+        self.drop_rate = check_number("drop_rate", drop_rate, minimum=0, below=1)
+        self.block_size = check_int("block_size", block_size, minimum=1)
+        self.ramp = check_int("ramp", ramp, minimum=1)
         self.register_buffer("passes", torch.zeros((), dtype=torch.long))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -186,17 +192,32 @@ def make_encoder(
     Raises:
         ValueError: If there is no such encoder, or the images are too small for it.
     """
-    if name not in get_args(EncoderName):
-        raise ValueError(f"encoder must be one of {get_args(EncoderName)}, got {name!r}")
+    check_choice("encoder", name, get_args(EncoderName))
     kind = Conv4 if name == "conv4" else ResNet12
     return kind(image_shape, filters, generator=generator)
 
 
-def check_positive(**numbers: int) -> None:
-    """Raise a ValueError unless all numbers are integers of at least 1."""
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {number!r}")
+def check_image_shape(image_shape: Any) -> tuple[int, int, int]:
+    """Return height, width and channels as integers of at least 1.
+
+    Raises:
+        ValueError: If they are not three such integers.
+    """
+    if not isinstance(image_shape, Sequence | np.ndarray) or len(image_shape) != 3:
+        raise ValueError(f"image_shape must be (height, width, channels), got {shown(image_shape)}")
+    height, width, channels = (check_int("image_shape", size, minimum=1) for size in image_shape)
+    return height, width, channels
+
+
+def _checked(
+    image_shape: Any, filters: Any, generator: Any, *, widest: int
+) -> tuple[tuple[int, int, int], int]:
+    """Return the shape and number of filters, if the parameters are not too many."""
+    shape, filters = check_image_shape(image_shape), check_int("filters", filters, minimum=1)
+    check_generator(generator)
+    last = widest * filters
+    check_count("a layer's weights", 9 * last * max(shape[2], last), _LARGEST)
+    return shape, filters
 
 
 def _convolution(

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.encoders import ImageEncoder, check_positive
+from agents.encoders import _LARGEST, ImageEncoder, check_image_shape
+from agents.tensors import check_generator, described
+from plastic_envs.checks import check_bool, check_count, check_instance, check_int, shown
 
 
 class ImageEmbedder(nn.Module):
@@ -22,16 +24,25 @@ class ImageEmbedder(nn.Module):
     * channels + num_labels]: pixels in [0, 1], then the label.
 
     Args:
-        image_encoder: Makes the embeddings.
+        image_encoder: Makes the embeddings: one of `agents.encoders`, or a module of yours that has
+            their `image_shape` and `embedding_size`.
         num_labels: Entries of a label.
 
     Attributes:
         frozen: Whether the image encoder stays as it is.
+
+    Raises:
+        ValueError: If an argument is of the wrong kind, or out of range.
     """
 
     def __init__(self, image_encoder: ImageEncoder, num_labels: int) -> None:
         super().__init__()
-        self.image_encoder, self.num_labels = image_encoder, num_labels
+        check_instance("image_encoder", image_encoder, nn.Module, "a torch.nn.Module")
+        check_image_shape(getattr(image_encoder, "image_shape", None))
+        size = getattr(image_encoder, "embedding_size", None)
+        check_int("image_encoder.embedding_size", size, minimum=1)
+        self.image_encoder = image_encoder
+        self.num_labels = check_int("num_labels", num_labels, minimum=1)
         self.frozen = False
 
     def freeze(self) -> None:
@@ -56,13 +67,14 @@ class ImageEmbedder(nn.Module):
         Raises:
             ValueError: If the images have another shape.
         """
-        shape = list(self.image_encoder.image_shape)
+        shape, block = list(self.image_encoder.image_shape), check_int("block", block, minimum=1)
+        check_instance("images", images, np.ndarray, "a NumPy array")
         if images.dtype != np.uint8 or list(images.shape[1:]) != shape or len(images) < 1:
             raise ValueError(
                 f"images must be uint8 [N, {', '.join(map(str, shape))}], got {images.dtype} "
                 f"{list(images.shape)}"
             )
-        device = next(self.image_encoder.parameters()).device
+        device = self._like().device
         was_training = self.image_encoder.training
         self.image_encoder.eval()
         try:
@@ -88,8 +100,12 @@ class ImageEmbedder(nn.Module):
             inputs = self._unflattened(inputs)
         if "label" not in inputs or not ("image" in inputs or "embedding" in inputs):
             raise ValueError(
-                f"inputs need 'label', and 'image' or 'embedding'; got {sorted(inputs)}"
+                f"inputs need 'label', and 'image' or 'embedding'; got {shown(list(inputs))}"
             )
+        for name in {"label", "image", "embedding"} & inputs.keys():
+            if not isinstance(inputs[name], Tensor):
+                what = described(inputs[name])
+                raise ValueError(f"inputs[{name!r}] must be a torch.Tensor, got {what}")
         label = inputs["label"]
         if label.dim() != 3 or label.shape[2] != self.num_labels:
             raise ValueError(
@@ -106,26 +122,36 @@ class ImageEmbedder(nn.Module):
             )
         if "embedding" in inputs:
             self._check_dtype("embeddings", embedding, floating=True)
+        else:
+            self._check_dtype("flat inputs" if flat else "images", embedding, floating=flat)
+        self._check_dtype("labels", label, floating=True)
+        if "embedding" in inputs:
             return embedding, label
-        self._check_dtype("flat inputs" if flat else "images", embedding, floating=flat)
         return self._encode(embedding.flatten(end_dim=1)).view(*label.shape[:2], -1), label
 
     def _check_dtype(self, what: str, values: Tensor, *, floating: bool) -> None:
         """Refuse, among others, pixels whose range would be misread."""
-        expected = next(self.image_encoder.parameters()).dtype if floating else torch.uint8
+        expected = self._like().dtype if floating else torch.uint8
         if values.dtype != expected:
             raise ValueError(f"{what} must be {expected}, got {values.dtype}")
 
     def _encode(self, images: Tensor) -> Tensor:
         """Return embeddings [N, E] of images [N, height, width, channels], uint8 or in [0, 1]."""
-        weight = next(self.image_encoder.parameters())
         if images.dtype == torch.uint8:
-            images = images.to(weight.dtype) / 255
+            images = images.to(self._like().dtype) / 255
         result: Tensor = self.image_encoder(images.permute(0, 3, 1, 2))
         return result
 
+    def _like(self) -> Tensor:
+        """Return a tensor of the type and on the device of the parameters, if there are any."""
+        return next(self.parameters(), torch.empty(0))
+
     def _unflattened(self, inputs: Tensor) -> dict[str, Tensor]:
         pixels = math.prod(self.image_encoder.image_shape)
+        if not isinstance(inputs, Tensor):
+            raise ValueError(
+                f"inputs must be a torch.Tensor or a mapping of them, got {described(inputs)}"
+            )
         if inputs.dim() != 3 or inputs.shape[2] != pixels + self.num_labels:
             raise ValueError(
                 f"inputs must have shape [batch, time, {pixels + self.num_labels}], "
@@ -165,13 +191,15 @@ class ImageLabelEncoder(ImageEmbedder):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(image_encoder, num_labels)
-        check_positive(hidden_size=hidden_size, num_labels=num_labels)
+        num_labels, hidden_size = self.num_labels, check_int("hidden_size", hidden_size, minimum=1)
+        check_generator(generator)
         if hidden_size <= num_labels:
             raise ValueError(
                 f"hidden_size must be more than the {num_labels} entries of the label, "
                 f"got {hidden_size}"
             )
-        size, self.rectify = image_encoder.embedding_size, rectify
+        size, self.rectify = int(image_encoder.embedding_size), check_bool("rectify", rectify)
+        check_count("the projection", size * hidden_size, _LARGEST)
         self.normalisation = nn.BatchNorm1d(size, affine=False)
         self.projection: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, size, hidden_size - num_labels
@@ -187,7 +215,14 @@ class ImageLabelEncoder(ImageEmbedder):
         return self
 
     def standardise(self, embeddings: Tensor) -> None:
-        """Take mean and variance of the embeddings [N, embedding_size], of a frozen encoder."""
+        """Take mean and variance of the embeddings [N, embedding_size], of a frozen encoder.
+
+        Raises:
+            ValueError: If they have another form, or are fewer than 2.
+        """
+        size = self.image_encoder.embedding_size
+        if not isinstance(embeddings, Tensor) or embeddings.dim() != 2 or len(embeddings) < 2:
+            raise ValueError(f"embeddings must be [N, {size}], got {described(embeddings)}")
         variance, mean = torch.var_mean(embeddings, dim=0)
         for kept, value in (
             (self.normalisation.running_mean, mean),

@@ -8,6 +8,8 @@ from torch import Tensor
 from agents.encoders import ImageEncoder
 from agents.label_encoder import ImageEmbedder
 from agents.network import add_time_axis
+from agents.tensors import check_leaves
+from plastic_envs.checks import check_bool, check_count, check_instance, check_int
 
 
 class Prototypes(NamedTuple):
@@ -42,16 +44,20 @@ class PrototypicalNetwork(ImageEmbedder):
         self, image_encoder: ImageEncoder, num_labels: int, *, delayed: bool = False
     ) -> None:
         super().__init__(image_encoder, num_labels)
-        self.delayed = delayed
+        self.delayed = check_bool("delayed", delayed)
 
     def initial_state(self, batch_size: int) -> Prototypes:
         """Return the state at the start of an episode.
 
         Args:
             batch_size: Number B of samples.
+
+        Raises:
+            ValueError: If it is no size, or the state would be too large.
         """
-        like = next(self.image_encoder.parameters())
+        like, batch_size = self._like(), check_int("batch_size", batch_size)
         size = self.image_encoder.embedding_size
+        check_count("the state", batch_size * self.num_labels * size, 2**33)
         return Prototypes(
             like.new_zeros(batch_size, self.num_labels, size),
             like.new_zeros(batch_size, self.num_labels),
@@ -67,9 +73,17 @@ class PrototypicalNetwork(ImageEmbedder):
 
         Returns:
             Logits [B, T, num_labels] and the state after the last step.
+
+        Raises:
+            ValueError: If inputs or state have another form.
         """
         embedding, label = self.embeddings_and_labels(inputs)
-        sums, counts, last = state or self.initial_state(len(label))
+        initial = self.initial_state(len(label))
+        if state is None:
+            state = initial
+        check_instance("state", state, Prototypes, "Prototypes or None")
+        check_leaves("the state holds", state, [leaf.shape for leaf in initial], initial.sums)
+        sums, counts, last = state
         labelled = embedding
         if self.delayed:
             labelled = torch.cat([last.unsqueeze(1), embedding[:, :-1]], dim=1)
@@ -91,6 +105,9 @@ class PrototypicalNetwork(ImageEmbedder):
 
         Returns:
             Logits [B, num_labels] and the state after the step.
+
+        Raises:
+            ValueError: As for `forward`.
         """
         logits, state = self(add_time_axis(inputs), state)
         return logits.squeeze(1), state

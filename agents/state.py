@@ -1,10 +1,28 @@
 """What a network carries from step to step, as a tree of named tensors."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from plastic_envs.checks import shown
+
+
+class Hidden(Protocol):
+    """Hidden state of a cell: a named tuple of tensors, the batch first in each, one of them `h`.
+
+    Floating-point tensors are of the network's type. Others keep theirs, such as counters.
+    """
+
+    @property
+    def h(self) -> Tensor:
+        """What the cell hands on, [B, hidden]."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def _asdict(self) -> dict[str, Tensor]: ...
 
 
 class RNNHidden(NamedTuple):
@@ -18,9 +36,6 @@ class LSTMHidden(NamedTuple):
 
     h: Tensor
     c: Tensor
-
-
-Hidden = RNNHidden | LSTMHidden
 
 
 class FastWeights(NamedTuple):
@@ -49,7 +64,7 @@ class PlasticState(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "PlasticState":
         """Apply a function to every tensor."""
-        hidden = type(self.hidden)(*(function(leaf) for leaf in self.hidden))
+        hidden = _same_kind(self.hidden, map(function, self.hidden))
         fast = {
             name: FastWeights(function(layer.weight), function(layer.bias))
             for name, layer in self.fast.items()
@@ -64,19 +79,30 @@ class PlasticState(NamedTuple):
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "PlasticState":
         """Move to a device, or change the floating-point type."""
-        return self.map(lambda leaf: leaf.to(device=device, dtype=dtype))
+        return self.map(
+            lambda leaf: leaf.to(device, dtype if leaf.is_floating_point() else leaf.dtype)
+        )
 
-    def reset(self, episode_starts: Tensor) -> "PlasticState":
+    def reset(self, episode_starts: Tensor, initial: Hidden | None = None) -> "PlasticState":
         """Set the samples in which an episode starts back to the initial state.
 
         Args:
             episode_starts: bool [B].
+            initial: What the cell starts with; None for zero.
         """
 
-        def zero_where_started(leaf: Tensor) -> Tensor:
-            return leaf.masked_fill(episode_starts.view(-1, *[1] * (leaf.dim() - 1)), 0)
+        def restart(leaf: Tensor, first: Tensor | None = None) -> Tensor:
+            mask = episode_starts.view(-1, *[1] * (leaf.dim() - 1))
+            return leaf.masked_fill(mask, 0) if first is None else torch.where(mask, first, leaf)
 
-        return self.map(zero_where_started)
+        leaves = (
+            map(restart, self.hidden) if initial is None else map(restart, self.hidden, initial)
+        )
+        fast = {
+            name: FastWeights(restart(layer.weight), restart(layer.bias))
+            for name, layer in self.fast.items()
+        }
+        return PlasticState(_same_kind(self.hidden, leaves), fast)
 
     def to_dict(self) -> dict[str, Tensor]:
         """Flatten to `{"hidden.h": …, "fast.readout.weight": …}`, as `torch.save` takes it."""
@@ -90,20 +116,45 @@ class PlasticState(NamedTuple):
     def from_dict(flat: Mapping[str, Tensor]) -> "PlasticState":
         """Rebuild a state from what `to_dict` returned.
 
+        The names alone tell what it is: a network takes the hidden state for its cell's if the
+        fields agree.
+
         Raises:
-            ValueError: If the names are not those of a state.
+            ValueError: If the names are not those of a state, or what they name are no tensors.
         """
+        if not isinstance(flat, Mapping) or not all(isinstance(name, str) for name in flat):
+            raise ValueError(f"flat must be a dictionary of named tensors, got {shown(flat)}")
+        for name, leaf in flat.items():
+            if not isinstance(leaf, Tensor):
+                raise ValueError(f"not a flattened state: {shown(name)} is {shown(leaf)}")
         try:
-            h = flat["hidden.h"]
-            hidden = LSTMHidden(h, flat["hidden.c"]) if "hidden.c" in flat else RNNHidden(h)
+            hidden = _hidden_of({n[7:]: v for n, v in flat.items() if n.startswith("hidden.")})
             layers = dict.fromkeys(n.split(".")[1] for n in flat if n.startswith("fast."))
             fast = {
                 name: FastWeights(flat[f"fast.{name}.weight"], flat[f"fast.{name}.bias"])
                 for name in layers
             }
         except KeyError as error:
-            raise ValueError(f"not a flattened state: {error} is missing") from None
+            raise ValueError(f"not a flattened state: {shown(error.args[0])} is missing") from None
         state = PlasticState(hidden, fast)
         if unknown := sorted(set(flat) - set(state.to_dict())):
-            raise ValueError(f"not a flattened state: {', '.join(unknown)} do not belong to one")
+            raise ValueError(f"not a flattened state: {shown(unknown)} do not belong to one")
         return state
+
+
+def _same_kind(hidden: Hidden, leaves: Iterable[Tensor]) -> Any:
+    return type(hidden)(*leaves)
+
+
+def _hidden_of(leaves: dict[str, Tensor]) -> Hidden:
+    """Return the named tuple of a hidden state, a new kind if it is not of a cell of ours."""
+    if "h" not in leaves:
+        raise KeyError("hidden.h")
+    for kind in (RNNHidden, LSTMHidden):
+        if set(kind._fields) == set(leaves):
+            return kind(**leaves)
+    try:
+        made = namedtuple("Hidden", list(leaves))  # type: ignore[misc]  # known only now
+    except ValueError as error:
+        raise ValueError(f"not a flattened state: {error}") from None
+    return made(**leaves)  # type: ignore[return-value]  # has `h`, as was seen above

@@ -104,7 +104,7 @@ def golden_case_errors(path: Path) -> Errors:
         rule,
         extra_dim=meta["extra_dim"],
     ).double()
-    own = _named_parameters(net)
+    own: dict[str, Tensor] = {**_named_parameters(net), "output_weight": net.output_weight}
     recorded = {key.removeprefix("param."): v for key, v in case.items() if "param." in key}
     for name, parameter in own.items():
         if name in recorded:

@@ -115,3 +115,30 @@ def check_choice(name: str, value: object, choices: Iterable[_T]) -> _T:
         if type(value) is type(choice) and value == choice:
             return choice
     raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}")
+
+
+def check_instance(name: str, value: object, kind: type[_T], wanted: str) -> _T:
+    """Return a value that is of a class.
+
+    Args:
+        name: Of the argument.
+        value: What should be of the class.
+        kind: The class.
+        wanted: What would be right, such as "a torch.Generator or None".
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+    return value
+
+
+def check_count(what: str, count: int, maximum: int) -> None:
+    """Refuse, before memory is taken, what arguments make too large together.
+
+    Raises:
+        ValueError: If there are more than `maximum`.
+    """
+    if count > maximum:
+        raise ValueError(f"{what} would be {count:.3g} numbers, more than {maximum:.3g}")

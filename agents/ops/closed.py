@@ -12,6 +12,7 @@ from agents.cells import Cell
 from agents.ops.interface import NetworkParameters, Probes
 from agents.rules import Rule, StepRecord, clip_scale, inner_loss
 from agents.state import FastWeights, PlasticState
+from plastic_envs.checks import shown
 
 
 def run(
@@ -24,13 +25,18 @@ def run(
     *,
     probe: bool,
 ) -> tuple[Tensor, PlasticState, Probes | None]:
-    """Run the network as `agents.ops.interface.Form` says."""
+    """Run the network as `agents.ops.interface.Form` says.
+
+    Raises:
+        ValueError: If a rule writes into a layer that is not there.
+    """
     if not rule.plastic:
         return _run_ordinary(parameters, rule, cell, x, state, episode_starts, probe=probe)
+    initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
     outputs, probes = [], []
     for t, x_t in enumerate(x.unbind(1)):
         if episode_starts is not None:
-            state = state.reset(episode_starts[:, t])
+            state = state.reset(episode_starts[:, t], initial)
         output, state, step_probes = _step(parameters, rule, cell, x_t, state, probe=probe)
         outputs.append(output)
         probes.append(step_probes)
@@ -58,10 +64,11 @@ def _run_ordinary(
 
     encoded = torch.relu(linear("encoder", x)) if "encoder" in layers else x
     from_input = linear("cell_input", encoded) + layers["cell_hidden"].bias
+    initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
     hs = []
     for t, q in enumerate(from_input.unbind(1)):
         if episode_starts is not None:
-            state = state.reset(episode_starts[:, t])
+            state = state.reset(episode_starts[:, t], initial)
         q = torch.addmm(q, state.hidden.h, layers["cell_hidden"].weight)
         state = state._replace(hidden=cell.forward(q, state.hidden).hidden)
         hs.append(state.hidden.h)
@@ -122,6 +129,11 @@ def _step(
         backward=backward,
     )
     posts = rule.posts(record)
+    if not posts.keys() <= fast.keys():
+        raise ValueError(
+            f"{type(rule).__name__}.posts must name layers among {', '.join(fast)}, "
+            f"got {shown(list(posts))}"
+        )
     pres = {"encoder": x, "cell_input": encoded, "cell_hidden": state.hidden.h}
     pres["readout"] = cell_step.hidden.h
     squared_norm = _squared_norm(pres, posts, rule)

@@ -3,36 +3,50 @@
 The fast weights of a sample stay in the processor's cache while its whole sequence is computed. The
 forward pass keeps the factors of the writes, [B, T, hidden], and no fast weights; the backward
 pass makes them again, segment by segment. Time grows linearly with T, memory with T · hidden.
-Derivation: docs/fast-engine.md. For CPU tensors of float32 or float64; see `supports`.
+Derivation: docs/fast-engine.md. For CPU tensors of float32 or float64; see `obstacle`.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from agents.cells import Cell, LSTMCell, RNNCell
-from agents.ops import library
-from agents.ops.interface import NetworkParameters, Probes
+from agents.ops import closed, library, plain
+from agents.ops.interface import LayerParameters, NetworkParameters, Probes
 from agents.ops.library import Problem
-from agents.rules import Gradient, Hebbian, Rule, inner_loss
-from agents.state import FastWeights, PlasticState
+from agents.rules import Gradient, Hebbian, Rule, inner_loss, is_exactly
+from agents.state import FastWeights, Hidden, LSTMHidden, PlasticState, RNNHidden
 
 _NAMES = ("encoder", "cell_input", "cell_hidden", "readout")
+_FIRST = 2  # arguments of `_Run.forward` before the tensors
 
 
-def supports(rule: Rule, cell: Cell, x: Tensor) -> bool:
-    """Say whether this form can compute a problem, here and now."""
-    return (
-        type(rule) in (Gradient, Hebbian)
-        and rule.weight_clip is None
-        and type(cell) in (RNNCell, LSTMCell)
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and library.load() is not None
-    )
+def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
+    """Name what keeps this form from computing a problem, here and now; None if it can.
+
+    Args:
+        rule: Plasticity rule.
+        cell: Recurrent cell.
+        tensors: Parameters, and input and state if they are known.
+    """
+    if (name := plain.follower()) is not None:
+        return f"{name} cannot look into compiled code"
+    if not is_exactly(rule, Gradient, Hebbian):
+        return f"the rule is a {type(rule).__name__}, which is not Gradient or Hebbian as they are"
+    if not is_exactly(cell, RNNCell, LSTMCell):
+        return f"the cell is a {type(cell).__name__}, which is not RNNCell or LSTMCell as they are"
+    if rule.weight_clip is not None:
+        return "the rule has a weight_clip"
+    if tensors[0].dtype not in (torch.float32, torch.float64):
+        return f"parameters are {tensors[0].dtype}, and not float32 or float64"
+    if not plain.are_plain(tensors):
+        return "a tensor is not on the CPU, not dense, or of a class that is not torch's own"
+    if library.load() is None:
+        return "its kernel was not built"
+    return None
 
 
 def run(
@@ -47,15 +61,9 @@ def run(
 ) -> tuple[Tensor, PlasticState, Probes | None]:
     """Run the network as `agents.ops.interface.Form` says.
 
-    Raises:
-        ValueError: If `supports` says no.
+    Tensors must have the shapes that `Form` names, and one type.
     """
-    if not supports(rule, cell, x):
-        raise ValueError(
-            "the compiled form needs a CPU tensor of float32 or float64, the rules and cells of "
-            "this package, no weight_clip, and a build of its kernel"
-        )
-    setting = _Setting(rule, cell, "encoder" in parameters.layers, episode_starts)
+    setting = _Setting(rule, cell, "encoder" in parameters.layers)
     flat_parameters = []
     for name, layer in parameters.layers.items():
         alphas = [
@@ -63,27 +71,14 @@ def run(
             for slow, alpha in ((layer.weight, layer.weight_alpha), (layer.bias, layer.bias_alpha))
         ]
         flat_parameters += _as_stored(name, [layer.weight, layer.bias, *alphas])
-    flat_state: list[Tensor] = list(state.hidden)
-    for name in parameters.layers:
-        flat_state += _as_stored(name, list(state.fast[name]))
-    tensors = [x, parameters.output_weight, *flat_state, *flat_parameters]
-    if any(leaf.dtype != x.dtype or leaf.device != x.device for leaf in tensors):
-        raise ValueError(f"parameters and state must all be {x.dtype} on {x.device}, as the input")
+    tensors = [x, parameters.output_weight, *setting.flattened(state), *flat_parameters]
     results: tuple[Tensor, ...]
     if torch.is_grad_enabled():
-        results = _Run.apply(setting, *tensors)  # type: ignore[no-untyped-call]
+        results = _Run.apply(setting, episode_starts, *tensors)  # type: ignore[no-untyped-call]
     else:
-        results, _, _ = _forward(setting, *tensors)
-    output, rates, flat_final = results[0], results[1:4], results[4:]
-
-    hidden_count = len(state.hidden)
-    hidden = type(state.hidden)(*flat_final[:hidden_count])
-    pairs = zip(flat_final[hidden_count::2], flat_final[hidden_count + 1 :: 2], strict=True)
-    fast = {
-        name: FastWeights(*_as_stored(name, list(pair)))
-        for name, pair in zip(parameters.layers, pairs, strict=True)
-    }
-    final = PlasticState(hidden, fast)
+        results = _forward(setting, episode_starts, *tensors)[0]
+    output, rates = results[0], results[1:4]
+    final = setting.unflattened(results[4:], type(state.hidden))
     if not probe:
         return output, final, None
     eta, decay, norm2 = (rate.detach() for rate in rates)
@@ -99,11 +94,27 @@ class _Setting(NamedTuple):
     rule: Rule
     cell: Cell
     has_encoder: bool
-    episode_starts: Tensor | None
 
     @property
     def names(self) -> tuple[str, ...]:
         return _NAMES if self.has_encoder else _NAMES[1:]
+
+    def flattened(self, state: PlasticState) -> list[Tensor]:
+        """Return the tensors of a state in order, those of the readout as they are stored."""
+        flat: list[Tensor] = list(state.hidden)
+        for name in self.names:
+            flat += _as_stored(name, list(state.fast[name]))
+        return flat
+
+    def unflattened(self, flat: Sequence[Tensor], hidden: Callable[..., Hidden]) -> PlasticState:
+        """Return the state that `flattened` makes these tensors of."""
+        first = len(flat) - 2 * len(self.names)
+        pairs = zip(flat[first::2], flat[first + 1 :: 2], strict=True)
+        fast = {
+            name: FastWeights(*_as_stored(name, list(pair)))
+            for name, pair in zip(self.names, pairs, strict=True)
+        }
+        return PlasticState(hidden(*flat[:first]), fast)
 
 
 def _as_stored(name: str, tensors: list[Tensor]) -> list[Tensor]:
@@ -120,92 +131,166 @@ class _Run(torch.autograd.Function):
     """The sequence as one function of its tensors; matrices of the readout come transposed."""
 
     @staticmethod
-    def forward(ctx: Any, setting: _Setting, *tensors: Tensor) -> tuple[Tensor, ...]:
-        results, saved, sizes = _forward(setting, *(tensor.detach() for tensor in tensors))
+    def forward(
+        ctx: Any, setting: _Setting, episode_starts: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        results, made, sizes = _forward(setting, episode_starts, *tensors)
         ctx.set_materialize_grads(False)
-        ctx.setting, ctx.sizes, ctx.saved_names = setting, sizes, list(saved)
-        ctx.save_for_backward(*saved.values(), *(leaf.contiguous() for leaf in tensors[2:]))
+        ctx.setting, ctx.sizes, ctx.made_names = setting, sizes, list(made)
+        kept = (*tensors, *made.values())
+        ctx.kept_as = [(leaf.shape, leaf.dtype) for leaf in kept]
+        ctx.save_for_backward(*kept)
         ctx.mark_non_differentiable(*results[1:4])
-        return results
+        return results[0].clone(), *results[1:]  # so that the user may write into the output
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor | None, *grads: Tensor | None) -> Any:
-        setting: _Setting = ctx.setting
-        saved = dict(zip(ctx.saved_names, ctx.saved_tensors, strict=False))
-        parts = _Parts.of(setting, ctx.saved_tensors[len(saved) :])
-        is_lstm, is_gradient = setting.cell.gates > 1, isinstance(setting.rule, Gradient)
-        hidden_count = len(parts.hidden)
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        kept: tuple[Tensor, ...] = ctx.saved_tensors  # read once: checkpoints give them once only
+        if any(
+            leaf.shape != shape or leaf.dtype != dtype
+            for leaf, (shape, dtype) in zip(kept, ctx.kept_as, strict=True)
+        ):
+            raise RuntimeError("a hook returned a saved tensor with another shape or dtype")
+        count = len(kept) - len(ctx.made_names)
+        tensors, made = kept[:count], dict(zip(ctx.made_names, kept[count:], strict=True))
+        given = [grad for grad in grads if grad is not None]
+        followed = torch.is_grad_enabled() or plain.follower() is not None
+        if followed or not (plain.are_plain([*kept, *given]) and plain.are_stored(given)):
+            return None, None, *_backward_by_autograd(ctx, tensors, made.get("starts"), grads)
+        return None, None, *_backward(ctx, tensors, made, grads)
 
-        if grad_output is None:
-            grad_o = torch.zeros_like(saved["output"])
-        else:  # the kernel adds to it
-            grad_o = grad_output.clone(memory_format=torch.contiguous_format)
-        outgoing = {
-            "grad_o": grad_o,
-            "grad_q": torch.empty_like(saved["activity"]),
-            "grad_x": torch.empty_like(saved["x"]),
+
+def _backward_by_autograd(
+    ctx: Any,
+    tensors: tuple[Tensor, ...],
+    starts: Tensor | None,
+    grads: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
+    """Return the gradients of all tensors by the closed form, with a graph if one is wanted."""
+    setting: _Setting = ctx.setting
+    create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[_FIRST:]
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        # Not the tensors themselves: one may have been computed from another.
+        leaves = [leaf.view_as(leaf) for leaf in tensors]
+        x, omega, *flat = leaves
+        parts = _Parts.of(setting, tuple(flat))
+        kinds = zip(parts.weight, parts.bias, parts.alpha, parts.bias_alpha, strict=True)
+        layers = {
+            name: LayerParameters(*_as_stored(name, list(kind)))
+            for name, kind in zip(setting.names, kinds, strict=True)
         }
+        hidden = LSTMHidden if setting.cell.gates > 1 else RNNHidden
+        state = setting.unflattened((*parts.hidden, *parts.flat_fast), hidden)
+        output, final, _ = closed.run(
+            NetworkParameters(layers, omega),
+            setting.rule,
+            setting.cell,
+            x,
+            state,
+            None if starts is None else starts.view(torch.bool),
+            probe=False,
+        )
+        results = [output, *setting.flattened(final)]
+        used = [
+            (result, grad)
+            for result, grad in zip(results, (grads[0], *grads[4:]), strict=True)
+            if grad is not None and result.requires_grad
+        ]
+        wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                [result for result, _ in used],
+                wanted,
+                [grad for _, grad in used],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+        )
+    return [next(found) if need else None for need in needed]
+
+
+def _backward(
+    ctx: Any,
+    tensors: tuple[Tensor, ...],
+    made: dict[str, Tensor],
+    grads: tuple[Tensor | None, ...],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of all tensors by the kernel."""
+    setting: _Setting = ctx.setting
+    x, omega, *flat = (leaf.contiguous() for leaf in tensors)
+    saved = _inputs(setting, x, omega) | {name: leaf.contiguous() for name, leaf in made.items()}
+    parts = _Parts.of(setting, tuple(flat))
+    is_lstm, is_gradient = setting.cell.gates > 1, isinstance(setting.rule, Gradient)
+    hidden_count = len(parts.hidden)
+
+    if grads[0] is None:
+        grad_o = torch.zeros_like(saved["output"])
+    else:  # the kernel adds to it
+        grad_o = grads[0].clone(memory_format=torch.contiguous_format)
+    outgoing = {
+        "grad_o": grad_o,
+        "grad_q": torch.empty_like(saved["activity"]),
+        "grad_x": torch.empty_like(saved["x"]),
+    }
+    if setting.has_encoder:
+        outgoing["grad_a"] = torch.empty_like(saved["h"])
+    if is_gradient:
+        outgoing["grad_gh"] = torch.empty_like(saved["h"])
         if setting.has_encoder:
-            outgoing["grad_a"] = torch.empty_like(saved["h"])
-        if is_gradient:
-            outgoing["grad_gh"] = torch.empty_like(saved["h"])
-            if setting.has_encoder:
-                outgoing["grad_u"] = torch.empty_like(saved["h"])
-        grad_hidden = [torch.empty_like(leaf) for leaf in parts.hidden]
-        first_fast = 3 + hidden_count
-        grad_fast = [
-            torch.empty_like(leaf) if needed else None
-            for leaf, needed in zip(
-                parts.flat_fast, ctx.needs_input_grad[first_fast:], strict=False
-            )
-        ]
-        finals = [None if grad is None else grad.contiguous() for grad in grads[3:]]
+            outgoing["grad_u"] = torch.empty_like(saved["h"])
+    grad_hidden = [torch.empty_like(leaf) for leaf in parts.hidden]
+    needed = ctx.needs_input_grad[_FIRST + 2 + hidden_count :]
+    grad_fast = [
+        torch.empty_like(leaf) if need else None
+        for leaf, need in zip(parts.flat_fast, needed, strict=False)
+    ]
+    finals = [None if grad is None else grad.contiguous() for grad in grads[4:]]
 
-        problem = _problem(setting, ctx.sizes, parts, saved)
-        problem.point(**outgoing)
-        problem.point(grad_h0=grad_hidden[0], grad_h1=finals[0])
-        if is_lstm:
-            problem.point(grad_c0=grad_hidden[1], grad_c1=finals[1])
-        problem.point(grad_fast0=grad_fast[::2], grad_fast_bias0=grad_fast[1::2])
-        problem.point(
-            grad_fast1=finals[hidden_count::2], grad_fast_bias1=finals[hidden_count + 1 :: 2]
-        )
-        sums = problem.run(
-            "backward",
-            grad_alpha=parts.alpha,
-            grad_bias_alpha=parts.bias_alpha,
-            grad_omega=saved["omega"],
-        )
+    problem = _problem(setting, ctx.sizes, parts, saved)
+    problem.point(**outgoing)
+    problem.point(grad_h0=grad_hidden[0], grad_h1=finals[0])
+    if is_lstm:
+        problem.point(grad_c0=grad_hidden[1], grad_c1=finals[1])
+    problem.point(grad_fast0=grad_fast[::2], grad_fast_bias0=grad_fast[1::2])
+    problem.point(grad_fast1=finals[hidden_count::2], grad_fast_bias1=finals[hidden_count + 1 :: 2])
+    sums = problem.run(
+        "backward",
+        grad_alpha=parts.alpha,
+        grad_bias_alpha=parts.bias_alpha,
+        grad_omega=saved["omega"],
+    )
 
-        slow = _slow_gradients(setting, parts, saved, outgoing)
-        grad_parameters = [
-            tensor
-            for index, name in enumerate(setting.names)
-            for tensor in (
-                *slow[name],
-                sums["grad_alpha"][index],
-                sums["grad_bias_alpha"][index],
-            )
-        ]
-        return (
-            None,
-            outgoing["grad_x"],
-            sums["grad_omega"],
-            *grad_hidden,
-            *grad_fast,
-            *grad_parameters,
+    slow = _slow_gradients(parts, saved, outgoing)
+    grad_parameters = [
+        tensor
+        for index, name in enumerate(setting.names)
+        for tensor in (
+            *slow[name],
+            sums["grad_alpha"][index],
+            sums["grad_bias_alpha"][index],
         )
+    ]
+    return (
+        outgoing["grad_x"],
+        sums["grad_omega"],
+        *grad_hidden,
+        *grad_fast,
+        *grad_parameters,
+    )
 
 
 def _forward(
-    setting: _Setting, x: Tensor, omega: Tensor, *flat: Tensor
+    setting: _Setting,
+    episode_starts: Tensor | None,
+    x: Tensor,
+    omega: Tensor,
+    *flat: Tensor,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], dict[str, int]]:
     """Run the forward pass.
 
     Returns:
-        Readout units, the rates η, λ and n², the final state flattened; what the backward pass
-        needs; and the numbers of csrc/kernel.h.
+        Readout units, the rates η, λ and n², the final state flattened; what else the backward
+        pass needs; and the numbers of csrc/kernel.h.
     """
     x, omega = x.contiguous(), omega.contiguous()
     parts = _Parts.of(setting, tuple(leaf.contiguous() for leaf in flat))
@@ -217,25 +302,24 @@ def _forward(
         return x.new_empty(batch, *shape)
 
     is_gradient, is_lstm = isinstance(setting.rule, Gradient), gates > 1
-    saved = {
-        "x": x,
-        "encoded": empty(steps, hidden_size) if setting.has_encoder else x,
+    made = {
         "activity": empty(steps, gates * hidden_size),
         "h": empty(steps, hidden_size),
         "output": empty(steps, readout),
         "eta": empty(steps),
         "decay": empty(steps),
         "norm2": empty(steps),
-        "omega": omega,
     }
+    if setting.has_encoder:
+        made["encoded"] = empty(steps, hidden_size)
     if is_lstm:
-        saved["c"] = empty(steps, hidden_size)
+        made["c"] = empty(steps, hidden_size)
     if is_gradient:
-        saved["post_q"] = empty(steps, gates * hidden_size)
+        made["post_q"] = empty(steps, gates * hidden_size)
         if setting.has_encoder:
-            saved["post_e"] = empty(steps, hidden_size)
-    if setting.episode_starts is not None:
-        saved["starts"] = setting.episode_starts.contiguous().view(torch.uint8)
+            made["post_e"] = empty(steps, hidden_size)
+    if episode_starts is not None:
+        made["starts"] = episode_starts.contiguous().view(torch.uint8)
     fast1, fast_bias1 = ([torch.empty_like(f) for f in group] for group in parts.fast)
     sizes = {
         "batch": batch,
@@ -249,14 +333,14 @@ def _forward(
         "modulation": int(setting.rule.modulation),
         "segment": math.ceil(math.sqrt(steps)),
     }
-    problem = _problem(setting, sizes, parts, saved)
+    problem = _problem(setting, sizes, parts, _inputs(setting, x, omega) | made)
     problem.point(fast1=fast1, fast_bias1=fast_bias1)
     problem.run("forward")
 
-    finals = [saved["h"][:, -1].clone()] + ([saved["c"][:, -1].clone()] if is_lstm else [])
+    finals = [made["h"][:, -1].clone()] + ([made["c"][:, -1].clone()] if is_lstm else [])
     pairs = [leaf for pair in zip(fast1, fast_bias1, strict=True) for leaf in pair]
-    rates = saved["eta"], saved["decay"], saved["norm2"]
-    return (saved["output"], *rates, *finals, *pairs), saved, sizes
+    rates = made["eta"], made["decay"], made["norm2"]
+    return (made["output"], *rates, *finals, *pairs), made, sizes
 
 
 class _Parts(NamedTuple):
@@ -276,6 +360,10 @@ class _Parts(NamedTuple):
         fast = flat[count : count + 2 * layers]
         slow = [list(flat[count + 2 * layers + kind :: 4]) for kind in range(4)]
         return _Parts(flat[:count], (list(fast[::2]), list(fast[1::2])), fast, *slow)
+
+
+def _inputs(setting: _Setting, x: Tensor, omega: Tensor) -> dict[str, Tensor]:
+    return {"x": x, "omega": omega} | ({} if setting.has_encoder else {"encoded": x})
 
 
 def _problem(
@@ -298,13 +386,13 @@ def _problem(
 
 
 def _slow_gradients(
-    setting: _Setting, parts: _Parts, saved: dict[str, Tensor], outgoing: dict[str, Tensor]
+    parts: _Parts, saved: dict[str, Tensor], outgoing: dict[str, Tensor]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the gradients of W (readout: transposed) and b, as sums over samples and steps."""
     h, grad_q, grad_o = saved["h"], outgoing["grad_q"], outgoing["grad_o"]
     h_before = torch.cat([parts.hidden[0].unsqueeze(1), h[:, :-1]], dim=1)
-    if setting.episode_starts is not None:
-        h_before = h_before.masked_fill(setting.episode_starts.unsqueeze(2), 0)
+    if "starts" in saved:
+        h_before = h_before.masked_fill(saved["starts"].view(torch.bool).unsqueeze(2), 0)
 
     def product(left: Tensor, right: Tensor) -> Tensor:
         return left.flatten(0, 1).T @ right.flatten(0, 1)

@@ -115,24 +115,21 @@ class Problem:
             MemoryError: If the kernel found no memory.
         """
         kernel = load()
-        assert kernel is not None  # `agents.ops.compiled.supports` said so
+        assert kernel is not None  # `agents.ops.compiled.obstacle` said so
         function = getattr(kernel, f"plastic_{kind}_{self._suffix}")
-        failed: list[int] = []
+        slices, failed = self._slices(), list[int]()
+        partial = [{name: _zeros_like(value) for name, value in sums.items()} for _ in slices]
 
-        def work(struct: _Struct, first: int, last: int) -> None:
-            if function(ctypes.byref(struct), first, last) != 0:
-                failed.append(first)
-
-        partial, jobs = [], []
-        for first, last in self._slices():
+        def work(part: int) -> None:  # holds all arrays, even if this call is interrupted
             struct = _Struct.from_buffer_copy(self._struct)
-            partial.append({name: _zeros_like(value) for name, value in sums.items()})
-            self._set(struct, partial[-1])
-            jobs.append((struct, first, last))
-        threads = [threading.Thread(target=work, args=job) for job in jobs[1:]]
+            self._set(struct, partial[part])
+            if function(ctypes.byref(struct), *slices[part]) != 0:
+                failed.append(part)
+
+        threads = [threading.Thread(target=work, args=(part,)) for part in range(1, len(slices))]
         for thread in threads:
             thread.start()
-        work(*jobs[0])
+        work(0)
         for thread in threads:
             thread.join()
         if failed:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from agents.cells import Cell
 from agents.ops.interface import LayerParameters, NetworkParameters, Probes
-from agents.rules import Gradient, Hebbian, NonPlastic, Rule, inner_loss
+from agents.rules import Gradient, Hebbian, NonPlastic, Rule, inner_loss, is_exactly
 from agents.state import FastWeights, PlasticState
 
 
 def supports(rule: Rule) -> bool:
-    """Say whether a literal form of a rule is written here."""
-    return isinstance(rule, (Gradient, Hebbian, NonPlastic))
+    """Say whether a literal form of a rule is written here; not one of its subclasses."""
+    return is_exactly(rule, Gradient, Hebbian, NonPlastic)
 
 
 def run(
@@ -42,10 +42,11 @@ def run(
         if not wants_grad:
             x, state = x.clone(), state.map(torch.Tensor.clone)
             episode_starts = None if episode_starts is None else episode_starts.clone()
+        initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
         outputs, probes = [], []
         for t in range(x.shape[1]):
             if episode_starts is not None:
-                state = state.reset(episode_starts[:, t])
+                state = state.reset(episode_starts[:, t], initial)
             output, state, step_probes = _step(parameters, rule, cell, x[:, t], state)
             outputs.append(output)
             probes.append([value.detach() for value in step_probes])
@@ -106,7 +107,9 @@ def _step(
         keep = 1 - decay
         weight = keep[:, None, None] * fast[name].weight
         weight = weight + eta[:, None, None] * alpha_w * delta_weight
-        bias = keep[:, None] * fast[name].bias + eta[:, None] * alpha_b * delta_bias
+        bias = keep[:, None] * fast[name].bias
+        if rule.writes_bias:
+            bias = bias + eta[:, None] * alpha_b * delta_bias
         if rule.weight_clip is not None:
             weight = weight.clamp(-rule.weight_clip, rule.weight_clip)
             bias = bias.clamp(-rule.weight_clip, rule.weight_clip)

@@ -255,7 +255,7 @@ class ReadoutOnly(Gradient):
 
 def test_a_rule_of_ones_own_may_write_into_some_layers_only():
     net = PlasticNetwork(3, 2, 5, rule=ReadoutOnly())
-    assert net.supported_forms() == ["closed", "naive"]
+    assert net.supported_forms() == ["closed"]
     assert net.output_weight.requires_grad
     y, state = net(torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)))
     y.sum().backward()

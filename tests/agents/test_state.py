@@ -57,7 +57,10 @@ def test_flat_names_say_what_a_tensor_is(make_net):
         {"hidden.h": torch.zeros(2, 3), "fast.readout.weight": torch.zeros(2, 3, 1)},
         {"hidden.h": torch.zeros(2, 3), "fast.readout.bias": torch.zeros(2, 1)},
         {"hidden.h": torch.zeros(2, 3), "fast.": torch.zeros(2, 1)},
-        {"hidden.h": torch.zeros(2, 3), "hidden.z": torch.zeros(2, 3)},
+        {"hidden.h": torch.zeros(2, 3), "hidden.a.b": torch.zeros(2, 3)},
+        {"hidden.h": torch.zeros(2, 3), "hidden._z": torch.zeros(2, 3)},
+        {"hidden.h": torch.zeros(2, 3), "hidden.class": torch.zeros(2, 3)},
+        {"hidden.h": [[0.0]]},
         {"hidden.h": torch.zeros(2, 3), "weight": torch.zeros(2, 3)},
     ],
 )

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plastic_envs.checks import check_bool, check_choice, check_int, check_number, shown
+from plastic_envs.checks import (
+    check_bool,
+    check_choice,
+    check_count,
+    check_instance,
+    check_int,
+    check_number,
+    shown,
+)
 
 
 class Silent:
@@ -103,3 +111,15 @@ def test_values_that_are_large_or_refuse_are_shown():
     assert shown(np.zeros((1000, 1000))) == "an array float64 [1000, 1000]"
     assert shown([[10**9] * 10**6] * 3).startswith("[[1000000000, ")
     assert shown(Silent()).startswith("<Silent instance")
+
+
+def test_an_instance_is_returned_and_others_are_refused():
+    assert check_instance("images", "x", str, "a string") == "x"
+    with pytest.raises(ValueError, match="images must be a string, got 3"):
+        check_instance("images", 3, str, "a string")
+
+
+def test_a_count_beyond_its_limit_is_refused():
+    check_count("the state", 10, 10)
+    with pytest.raises(ValueError, match=r"the state would be 11 numbers, more than 10"):
+        check_count("the state", 11, 10)

@@ -14,13 +14,20 @@ except ImportError as error:
 
 from agents.sb3.buffer import RecurrentRolloutBuffer
 from agents.sb3.cores import RecurrentCore, make_core
-from agents.sb3.extractor import ImageLabelExtractor, PlasticFeaturesExtractor
+from agents.sb3.extractor import (
+    DictExtractor,
+    ImageExtractor,
+    ImageLabelExtractor,
+    PlasticFeaturesExtractor,
+)
 from agents.sb3.policies import PlasticPolicy
 from agents.sb3.ppo import RecurrentPPO
 from agents.sb3.torch_core import TorchCore
 from agents.sb3.vec_env import VectorEnvAdapter
 
 __all__ = [
+    "DictExtractor",
+    "ImageExtractor",
     "ImageLabelExtractor",
     "PlasticFeaturesExtractor",
     "PlasticPolicy",

@@ -15,6 +15,7 @@ from agents.cells import Cell
 from agents.network import CellName, PlasticNetwork, RuleName
 from agents.rules import Rule
 from agents.sb3.torch_core import TorchCore
+from plastic_envs.checks import check_bool, check_choice, check_int, shown
 
 CoreName = Literal["plastic", "lstm", "gru", "rnn", "mlp"]
 CoreFactory = Callable[[int, int], nn.Module]
@@ -28,9 +29,9 @@ class RecurrentCore(Protocol[State]):
     """A module with a memory.
 
     A state is a tree (see `agents.sb3.trees`) of tensors [B, …]: the batch comes first in every
-    leaf. Nothing may be kept between calls but what the state holds, and nothing may depend on the
-    other samples of a batch. A core may also have a method `outputs`, which returns what `forward`
-    does but for the state; learning needs no more.
+    leaf. Nothing may be kept between calls but what the state holds, a state that was handed in
+    stays as it is, and nothing may depend on the other samples of a batch. A core may also have a
+    method `outputs`, which returns what `forward` does but for the state; learning needs no more.
 
     Attributes:
         output_size: Entries of an output.
@@ -95,16 +96,27 @@ def make_core(
     Raises:
         ValueError: If an argument is unknown, or does not belong to this core.
     """
+    if isinstance(core, nn.Module):
+        raise ValueError(f"core must be a function that makes a module, got a {type(core)}")
+    if not callable(core):
+        core = check_choice("core", core, get_args(CoreName))
+    input_size = check_int("input_size", input_size, minimum=1)
+    hidden_size = check_int("hidden_size", hidden_size, minimum=1)
+    encoded = check_bool("encoded", encoded)
     if core == "plastic":
         if encoded:
             kwargs = {"encoder": nn.Identity(), **kwargs}
-        size = 32 if output_size is None else output_size
         return PlasticNetwork(
-            input_size, size, hidden_size, cell or "rnn", rule or "gradient", **kwargs
+            input_size,
+            32 if output_size is None else check_int("output_size", output_size, minimum=1),
+            hidden_size,
+            "rnn" if cell is None else cell,
+            "gradient" if rule is None else rule,
+            **kwargs,
         )
     for name, value in {"rule": rule, "cell": cell, "output_size": output_size}.items():
         if value is not None:
-            raise ValueError(f"{name} belongs to core='plastic', not to core={core!r}")
+            raise ValueError(f"{name} belongs to core='plastic', not to core={shown(core)}")
     if callable(core):
         made = core(input_size, hidden_size, **kwargs)
         if isinstance(made, nn.RNNBase):
@@ -120,9 +132,7 @@ def make_core(
         return made
     if core == "mlp":
         return Feedforward(input_size, hidden_size, **kwargs)
-    if core not in _MODULES:
-        raise ValueError(f"core must be one of {get_args(CoreName)} or a function, got {core!r}")
-    return TorchCore(_MODULES[core](input_size, hidden_size, batch_first=True, **kwargs))
+    return TorchCore(_MODULES[core](input_size, hidden_size, **{"batch_first": True, **kwargs}))
 
 
 class Feedforward(nn.Module):
@@ -135,7 +145,10 @@ class Feedforward(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.layer = nn.Linear(input_size, hidden_size)
+        self.layer = nn.Linear(
+            check_int("input_size", input_size, minimum=1),
+            check_int("hidden_size", hidden_size, minimum=1),
+        )
 
     @property
     def output_size(self) -> int:

@@ -6,10 +6,7 @@ from typing import Any, Self
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import (
-    is_image_space,
-    is_image_space_channels_first,
-)
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -19,6 +16,110 @@ from agents.label_encoder import ImageLabelEncoder
 from agents.network import CellName, RuleName
 from agents.rules import Rule
 from agents.sb3.cores import CoreFactory, CoreName, make_core
+from agents.sb3.observations import is_image
+from plastic_envs.checks import check_int, shown
+
+_NATURE_SIDE = 36  # pixels that the convolutions of Mnih et al. take at least
+_CONV4_SIDE = 16  # pixels that `agents.Conv4` takes at least
+
+
+class ImageExtractor(BaseFeaturesExtractor):
+    """Convolutions for images of any size, down to one pixel.
+
+    Images of 36 × 36 pixels and more go through the convolutions of Mnih et al. (Nature 518, 2015),
+    as in Stable-Baselines3's `NatureCNN`, which takes no others; smaller ones through three of
+    3 × 3, padded, that halve a side as long as it has more than seven pixels. For `PlasticPolicy`,
+    which takes it by default, and for any policy of Stable-Baselines3.
+
+    Args:
+        observation_space: Box of rank 3: of any type, with any number of channels, which are the
+            first axis if that is the shortest, else the last.
+        features_dim: Entries of the features.
+
+    Raises:
+        ValueError: If the space has another form, or `features_dim` is not positive.
+
+    Example:
+        >>> extractor = ImageExtractor(spaces.Box(0, 1, (7, 7, 3)), features_dim=32)
+        >>> extractor(torch.zeros(5, 7, 7, 3)).shape
+        torch.Size([5, 32])
+    """
+
+    def __init__(self, observation_space: spaces.Box, features_dim: int = 512) -> None:
+        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
+        shape = observation_space.shape
+        if not isinstance(observation_space, spaces.Box) or len(shape) != 3 or 0 in shape:
+            raise ValueError(
+                f"observation_space must be a Box of rank 3, got {shown(observation_space)}"
+            )
+        self._channels_first = _has_channels_first(observation_space)
+        channels, *sides = shape if self._channels_first else (shape[2], *shape[:2])
+        self.cnn = _convolutions(channels, sides)
+        with torch.no_grad():
+            entries = self.cnn(torch.zeros(1, channels, *sides)).shape[1]
+        self.linear = nn.Sequential(nn.Linear(entries, self.features_dim), nn.ReLU())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return features [N, features_dim] of images [N, …]."""
+        if not self._channels_first:
+            observations = observations.permute(0, 3, 1, 2)
+        features: Tensor = self.linear(self.cnn(observations))
+        return features
+
+
+def _convolutions(channels: int, sides: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    if min(sides) >= _NATURE_SIDE:
+        for outputs, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+            layers += [nn.Conv2d(channels, outputs, size, stride), nn.ReLU()]
+            channels = outputs
+    else:
+        for outputs in (32, 64, 64):
+            strides = [2 if side > 7 else 1 for side in sides]
+            convolution = nn.Conv2d(channels, outputs, 3, (strides[0], strides[1]), padding=1)
+            layers += [convolution, nn.ReLU()]
+            channels = outputs
+            sides = [-(-side // stride) for side, stride in zip(sides, strides, strict=True)]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _has_channels_first(image: spaces.Box) -> bool:
+    """Say whether the first axis is the shortest, which Stable-Baselines3 takes for channels."""
+    return min(image.shape) == image.shape[0]
+
+
+class DictExtractor(BaseFeaturesExtractor):
+    """Features of a dictionary, side by side: images by `ImageExtractor`, everything else flat.
+
+    What Stable-Baselines3's `CombinedExtractor` does, for images of any size.
+
+    Args:
+        observation_space: Dict of Box, Discrete, MultiDiscrete and MultiBinary.
+        image_features: Entries of the features of each image (uint8 in [0, 255], or floats in
+            [0, 1]).
+
+    Raises:
+        ValueError: If `image_features` is not positive, or the space is no Dict.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, image_features: int = 256) -> None:
+        image_features = check_int("image_features", image_features, minimum=1)
+        if not isinstance(observation_space, spaces.Dict):
+            raise ValueError(f"observation_space must be a Dict, got {shown(observation_space)}")
+        extractors: list[nn.Module] = []
+        total = 0
+        for part in observation_space.spaces.values():
+            is_picture = isinstance(part, spaces.Box) and is_image(part)
+            extractors.append(ImageExtractor(part, image_features) if is_picture else nn.Flatten())  # type: ignore[arg-type]
+            total += image_features if is_picture else int(get_flattened_obs_dim(part))
+        super().__init__(observation_space, features_dim=total)
+        self.extractors = nn.ModuleList(extractors)  # in order: a name may be none for a module
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """Return features [N, features_dim]."""
+        names = self._observation_space.spaces  # type: ignore[attr-defined]
+        parts = zip(self.extractors, names, strict=True)
+        return torch.cat([extractor(observations[name]) for extractor, name in parts], dim=1)
 
 
 class PlasticFeaturesExtractor(BaseFeaturesExtractor):
@@ -70,19 +171,22 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
         core: CoreName | CoreFactory = "plastic",
         **kwargs: Any,
     ) -> None:
-        super().__init__(observation_space, features_dim)
+        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
         if not isinstance(observation_space, spaces.Dict) or len(observation_space.spaces) < 2:
             raise ValueError(
                 "observation_space must be a Dict of 'history' and 'length', as the History "
-                f"wrapper makes it; got {observation_space}"
+                f"wrapper makes it; got {shown(observation_space)}"
             )
         length = observation_space.spaces.get("length")
         self._one_hot = isinstance(length, spaces.Discrete)
         if length is None or not (self._one_hot or length.shape in ((), (1,))):
-            raise ValueError(f"'length' must be Discrete or a Box of one entry, got {length}")
+            raise ValueError(
+                f"'length' must be Discrete or a Box of one entry, got {shown(length)}"
+            )
         self._histories = [name for name in observation_space.spaces if name != "length"]
         size = sum(_entries_of_a_step(name, observation_space[name]) for name in self._histories)
-        output_size = features_dim if core == "plastic" else None
+        plastic = isinstance(core, str) and core == "plastic"
+        output_size = features_dim if plastic else None
         self.core = make_core(
             core, size, hidden_size, rule=rule, cell=cell, output_size=output_size, **kwargs
         )
@@ -107,7 +211,9 @@ def _entries_of_a_step(name: str, history: spaces.Space[Any]) -> int:
     shape = history.shape
     is_box = isinstance(history, spaces.Box) and bool(shape)
     if not is_box or not shape or is_image_space(history) or len(shape) > 3:
-        raise ValueError(f"{name!r} must be a Box [max_steps, …] and no images, got {history}")
+        raise ValueError(
+            f"{name!r} must be a Box [max_steps, …] and no images, got {shown(history)}"
+        )
     return math.prod(shape[1:])
 
 
@@ -132,20 +238,31 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         encoder: EncoderName = "conv4",
         filters: int = 64,
     ) -> None:
-        super().__init__(observation_space, features_dim)
+        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
         if not has_image_and_label(observation_space):
             raise ValueError(
                 "observation_space must be a Dict of 'image', a Box of rank 3, and 'label', a Box "
-                f"of rank 1; got {observation_space}"
+                f"of rank 1; got {shown(observation_space)}"
             )
         image: Any = observation_space["image"]
         label: Any = observation_space["label"]
         shape = image.shape
-        self._channels_first = is_image_space_channels_first(image)
+        self._channels_first = _has_channels_first(image)
         if self._channels_first:
             shape = (*shape[1:], shape[0])
         image_encoder = make_encoder(encoder, shape, filters)
         self.encoder = ImageLabelEncoder(image_encoder, features_dim, label.shape[0])
+
+    @staticmethod
+    def fits(space: spaces.Space[Any], features_dim: int) -> bool:
+        """Say whether observations are images and labels that suit the default encoder."""
+        if not has_image_and_label(space):
+            return False
+        assert isinstance(space, spaces.Dict)  # noqa: S101 (for mypy)
+        image: Any = space["image"]
+        label: Any = space["label"]
+        sides = image.shape[1:] if _has_channels_first(image) else image.shape[:2]
+        return bool(min(sides) >= _CONV4_SIDE and label.shape[0] < features_dim)
 
     def apply(self, fn: Callable[[nn.Module], None]) -> Self:  # noqa: ARG002
         """Do nothing: the encoder keeps its own initial weights, which policies would replace."""

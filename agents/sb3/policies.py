@@ -8,13 +8,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
-    CombinedExtractor,
     FlattenExtractor,
     MlpExtractor,
-    NatureCNN,
 )
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
@@ -22,9 +19,16 @@ from torch import Tensor, nn
 from agents.cells import Cell
 from agents.network import CellName, RuleName
 from agents.rules import Rule
+from agents.sb3.actions import actions_to_take, check_action_space, first_action, sampled_space
 from agents.sb3.cores import CoreFactory, CoreName, make_core
-from agents.sb3.extractor import ImageLabelExtractor, has_image_and_label
-from agents.sb3.trees import leaves, map_tree, to_arrays, to_tensors
+from agents.sb3.extractor import (
+    DictExtractor,
+    ImageExtractor,
+    ImageLabelExtractor,
+)
+from agents.sb3.observations import check_observation_space, is_image
+from agents.sb3.trees import leaves, map_tree, to_arrays
+from plastic_envs.checks import check_bool, check_int, check_number, shown
 
 State = Any
 """State of a core: a tree of tensors [B, …]."""
@@ -39,10 +43,13 @@ class PlasticPolicy(ActorCriticPolicy):
     as when it was taken; its batch statistics move between updates (`update_statistics`).
 
     Args:
-        observation_space: Any that Stable-Baselines3 takes. `{"image": …, "label": …}` goes through
-            `ImageLabelExtractor`, other dictionaries through `CombinedExtractor`, images through
-            `NatureCNN`, everything else is flattened; or `features_extractor_class`.
-        action_space: Box, Discrete, MultiDiscrete or MultiBinary.
+        observation_space: Box, Discrete, MultiDiscrete or MultiBinary, or a Dict of these.
+            `{"image": …, "label": …}` goes through `ImageLabelExtractor`, other dictionaries
+            through `DictExtractor`, images through `ImageExtractor`, everything else is flattened;
+            or `features_extractor_class`.
+        action_space: Bounded Box, Discrete, MultiDiscrete or MultiBinary. Actions are those of the
+            environment everywhere, but for those of a Box, which are cut off at its bounds (and
+            rounded, if it holds integers) just before they are taken.
         lr_schedule: Learning rate by the remaining progress.
         core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, `"mlp"` (no memory), or a function of
             `input_size` and `hidden_size` that makes a `RecurrentCore` or a module of torch's.
@@ -83,18 +90,30 @@ class PlasticPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs.get("use_sde"):
-            raise ValueError("use_sde=True is not supported: its noise would be a hidden state")
-        if not kwargs.get("share_features_extractor", True):
-            raise ValueError("share_features_extractor=False is not supported: there is one core")
+        check_observation_space(observation_space)
+        check_action_space(action_space)
+        core_kwargs = _check_mapping("core_kwargs", core_kwargs)
+        _check_own_names(core_kwargs)
+        if net_arch is None:
+            net_arch = {"pi": [64], "vf": [64]}
+        _check_layers(net_arch)
+        hidden_size = check_int("hidden_size", hidden_size, minimum=1)
+        _check_settings(kwargs)
         extractor = kwargs.pop("features_extractor_class", None)
-        extractor = extractor or _default_extractor(observation_space)
-        extractor_kwargs = dict(kwargs.pop("features_extractor_kwargs", None) or {})
+        if extractor is None:
+            extractor = _default_extractor(observation_space, hidden_size)
+        if not (isinstance(extractor, type) and issubclass(extractor, BaseFeaturesExtractor)):
+            raise ValueError(
+                "features_extractor_class must be a subclass of Stable-Baselines3's "
+                f"BaseFeaturesExtractor, got {shown(extractor)}"
+            )
+        given = kwargs.pop("features_extractor_kwargs", None)
+        extractor_kwargs = _check_mapping("features_extractor_kwargs", given)
         if issubclass(extractor, ImageLabelExtractor):
             extractor_kwargs.setdefault("features_dim", hidden_size)
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
             # All parameters in one call: they are small, and the calls took a tenth of the time.
-            given = kwargs.pop("optimizer_kwargs", None) or {}
+            given = _check_mapping("optimizer_kwargs", kwargs.pop("optimizer_kwargs", None))
             kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True, **given}
         # Read while the constructor of the base class builds the policy.
         self._core_settings: dict[str, Any] = {
@@ -103,16 +122,22 @@ class PlasticPolicy(ActorCriticPolicy):
             "rule": rule,
             "cell": cell,
             "output_size": output_size,
-            "core_kwargs": dict(core_kwargs or {}),
+            "core_kwargs": core_kwargs,
         }
         super().__init__(
             observation_space,
-            action_space,
+            sampled_space(action_space),
             lr_schedule,
-            net_arch={"pi": [64], "vf": [64]} if net_arch is None else net_arch,
+            net_arch=net_arch,
             features_extractor_class=extractor,
             features_extractor_kwargs=extractor_kwargs,
             **kwargs,
+        )
+        self.action_space = action_space
+        first = first_action(action_space)
+        self._first: Tensor | None
+        self.register_buffer(
+            "_first", None if first is None else torch.as_tensor(first), persistent=False
         )
         self.has_statistics = any(
             isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -129,7 +154,7 @@ class PlasticPolicy(ActorCriticPolicy):
         ):
             core_kwargs = {"encoded": True, **core_kwargs}
         core, hidden_size = settings.pop("core"), settings.pop("hidden_size")
-        self.core = make_core(core, self.features_dim, hidden_size, **settings, **core_kwargs)
+        self.core = make_core(core, int(self.features_dim), hidden_size, **settings, **core_kwargs)
         self.mlp_extractor = MlpExtractor(
             self.core.output_size, self.net_arch, self.activation_fn, self.device
         )
@@ -165,7 +190,7 @@ class PlasticPolicy(ActorCriticPolicy):
         distribution, values = self._heads(output)
         actions = distribution.get_actions(deterministic=deterministic)
         log_prob = distribution.log_prob(actions)
-        return actions.view(-1, *(self.action_space.shape or ())), values, log_prob, state
+        return self._of_environment(actions), values, log_prob, state
 
     def evaluate_actions(  # type: ignore[override]  # there is a state
         self, obs: Any, actions: Tensor, state: State, episode_starts: Tensor
@@ -185,7 +210,7 @@ class PlasticPolicy(ActorCriticPolicy):
         features = self.extract_features(map_tree(lambda part: part.flatten(0, 1), obs))
         output = self._core_outputs(features.view(batch, steps, -1), state, episode_starts)  # type: ignore[union-attr]
         distribution, values = self._heads(output.flatten(0, 1))
-        log_prob = distribution.log_prob(actions.flatten(0, 1))
+        log_prob = distribution.log_prob(self._of_distribution(actions.flatten(0, 1)))
         entropy = distribution.entropy()
         return (
             values.view(batch, steps),
@@ -204,7 +229,7 @@ class PlasticPolicy(ActorCriticPolicy):
     def get_distribution(  # type: ignore[override]  # there is a state
         self, obs: Any, state: State, episode_starts: Tensor
     ) -> tuple[Distribution, State]:
-        """Return the distribution of actions, and the state after the step."""
+        """Return the distribution of actions (one axis, counted from 0), and the next state."""
         output, state = self.core.step(self.extract_features(obs), state, episode_starts)
         return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(output)), state
 
@@ -228,34 +253,91 @@ class PlasticPolicy(ActorCriticPolicy):
             Actions, and the state after the step: a tree of NumPy arrays.
 
         Raises:
-            ValueError: If the observation is Gymnasium's pair of observation and info.
+            ValueError: If the observation is Gymnasium's pair of observation and info, or anything
+                has another shape than the observation asks for.
         """
         self.set_training_mode(False)
+        deterministic = check_bool("deterministic", deterministic)
         if isinstance(observation, tuple):
             raise ValueError("observation is a tuple: did you pass what Gymnasium's reset returns?")
+        self._check_names(observation)
         obs, is_batch = self.obs_to_tensor(observation)
         batch = len(next(leaves(obs)))
-        if state is None:
-            state = self.initial_state(batch)
         starts = np.zeros(batch, np.bool_) if episode_start is None else np.asarray(episode_start)
+        if starts.size != batch or starts.dtype.kind not in "biuf":
+            raise ValueError(
+                f"episode_start must be bool [{batch}], as observation is a batch of {batch}, got "
+                f"{shown(episode_start)}"
+            )
         with torch.no_grad():
             distribution, state = self.get_distribution(
                 obs,
-                to_tensors(state, self.device),
+                self._checked_state(state, batch),
                 torch.as_tensor(starts.reshape(batch) > 0, device=self.device),
             )
-            chosen = distribution.get_actions(deterministic=deterministic)
-        actions = chosen.cpu().numpy().reshape(-1, *(self.action_space.shape or ()))
-        if isinstance(self.action_space, spaces.Box):
-            actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        return actions if is_batch else actions[0], to_arrays(state)
+            chosen = self._of_environment(distribution.get_actions(deterministic=deterministic))
+        actions = actions_to_take(chosen.cpu().numpy(), self.action_space)
+        if not is_batch:  # an array even if it has no axis, but of a Discrete space a number
+            actions = actions[0, ...] if isinstance(self.action_space, spaces.Box) else actions[0]
+        return actions, to_arrays(state)
 
-    def update_statistics(self, observations: Any) -> None:
-        """Let the features extractor's batch statistics follow observations [B, T, …]."""
+    def _check_names(self, observation: Any) -> None:
+        space = self.observation_space
+        if not isinstance(space, spaces.Dict):
+            return
+        if not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
+            raise ValueError(
+                f"observation must be a dictionary of {', '.join(map(repr, space.spaces))}, got "
+                f"{shown(list(observation) if isinstance(observation, dict) else observation)}"
+            )
+
+    def _checked_state(self, state: State, batch: int) -> State:
+        """Return a state of so many samples as the core's own tree of tensors, copied."""
+        if state is None:
+            return self.initial_state(batch)
+        template = self.initial_state(1)
+        shapes = [[batch, *form.shape[1:]] for form in leaves(template)]
+        try:
+            given = [torch.as_tensor(leaf) for leaf in leaves(to_arrays(state))]
+        except (TypeError, ValueError):
+            given = []
+        if [list(leaf.shape) for leaf in given] != shapes:
+            raise ValueError(
+                f"state must be what predict returned for a batch of {batch}: arrays {shapes}, got "
+                f"{shown([list(leaf.shape) for leaf in given] or state)}"
+            )
+        rest = iter(given)
+        return map_tree(lambda form: next(rest).to(form), template)
+
+    def update_statistics(self, observations: Any, valid: Tensor | None = None) -> None:
+        """Let the features extractor's batch statistics follow observations [B, T, …].
+
+        Args:
+            observations: What the agent saw.
+            valid: bool [B, T], false at steps to leave out; None for none.
+        """
+
+        def chosen(part: Tensor) -> Tensor:
+            return part.flatten(0, 1) if valid is None else part[valid]
+
         self.features_extractor.train()
         with torch.no_grad():
-            self.extract_features(map_tree(lambda part: part.flatten(0, 1), observations))
+            self.extract_features(map_tree(chosen, observations))
         self.features_extractor.eval()
+
+    def _of_environment(self, samples: Tensor) -> Tensor:
+        """Return samples of the distribution as actions [N, …] of the environment."""
+        if self._first is not None:
+            samples = samples + self._first
+        return samples.view(-1, *(self.action_space.shape or ()))
+
+    def _of_distribution(self, actions: Tensor) -> Tensor:
+        """Return actions [N, …] of the environment as samples of the distribution."""
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.flatten()
+        else:
+            actions = actions.flatten(1)
+        return actions if self._first is None else actions - self._first
 
     def _core_outputs(self, x: Tensor, state: State, episode_starts: Tensor) -> Tensor:
         """Return the core's outputs [B, T, …] for features [B, T, …]."""
@@ -271,9 +353,64 @@ class PlasticPolicy(ActorCriticPolicy):
         return self._get_action_dist_from_latent(latent_pi), values.squeeze(1)
 
 
-def _default_extractor(space: spaces.Space[Any]) -> type[BaseFeaturesExtractor]:
-    if has_image_and_label(space):
+def _default_extractor(space: spaces.Space[Any], hidden_size: int) -> type[BaseFeaturesExtractor]:
+    if ImageLabelExtractor.fits(space, hidden_size):
         return ImageLabelExtractor
     if isinstance(space, spaces.Dict):
-        return CombinedExtractor
-    return NatureCNN if is_image_space(space) else FlattenExtractor
+        return DictExtractor
+    return ImageExtractor if is_image(space) else FlattenExtractor
+
+
+def _check_settings(kwargs: dict[str, Any]) -> None:
+    """Check the arguments of `ActorCriticPolicy` that would fail late, or not at all."""
+    refused = {
+        "use_sde": (False, "its noise would be a hidden state"),
+        "squash_output": (False, "it belongs to use_sde=True"),
+        "share_features_extractor": (True, "there is one core"),
+    }
+    for name, (only, reason) in refused.items():
+        value = kwargs.get(name)  # None: a policy that was saved
+        if value is not None and check_bool(name, value) is not only:
+            raise ValueError(f"{name}={not only} is not supported: {reason}")
+    for name in ("ortho_init", "full_std", "use_expln", "normalize_images"):
+        if kwargs.get(name) is not None:
+            kwargs[name] = check_bool(name, kwargs[name])
+    if "log_std_init" in kwargs:
+        kwargs["log_std_init"] = check_number("log_std_init", kwargs["log_std_init"])
+    for name, kind in {
+        "activation_fn": nn.Module,
+        "optimizer_class": torch.optim.Optimizer,
+    }.items():
+        value = kwargs.get(name, kind)
+        if not callable(value) or isinstance(value, nn.Module | torch.optim.Optimizer):
+            raise ValueError(f"{name} must be a class of {kind.__name__}s, got {shown(value)}")
+
+
+def _check_mapping(name: str, value: Any) -> dict[str, Any]:
+    """Return a dictionary of its own; an empty one for None."""
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name} must be a dictionary, or None, got {shown(value)}")
+    return dict(value or {})
+
+
+def _check_own_names(core_kwargs: dict[str, Any]) -> None:
+    for name in ("core", "input_size", "hidden_size", "rule", "cell", "output_size"):
+        if name in core_kwargs:
+            raise ValueError(
+                f"core_kwargs must not hold {name!r}, which "
+                + ("follows from the observations" if name == "input_size" else "has its own place")
+            )
+
+
+def _check_layers(net_arch: Any) -> None:
+    parts = net_arch if isinstance(net_arch, dict) else {"": net_arch}
+    if not set(parts) <= {"", "pi", "vf"} or not all(
+        isinstance(sizes, list | tuple) for sizes in parts.values()
+    ):
+        raise ValueError(
+            "net_arch must be a list of layer sizes, or a dictionary of such for 'pi' and 'vf', "
+            f"got {shown(net_arch)}"
+        )
+    for sizes in parts.values():
+        for size in sizes:
+            check_int("a layer size of net_arch", size, minimum=1)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 Tree = TypeVar("Tree")
@@ -43,15 +42,25 @@ def leaves(tree: Any) -> Iterator[Any]:
         yield tree
 
 
-def to_tensors(tree: Tree, device: torch.device) -> Tree:
-    """Turn the leaves into tensors on a device."""
-    return map_tree(lambda leaf: torch.as_tensor(leaf, device=device), tree)
+def copied(tree: Tree) -> Tree:
+    """Return a tree whose containers and arrays nobody else holds; other leaves stay the same."""
+    made: Any = tree
+    if isinstance(tree, np.ndarray):
+        made = np.array(tree)
+        if tree.dtype == object:
+            for place, part in np.ndenumerate(tree):
+                made[place] = copied(part)
+    elif type(tree) is dict:
+        made = {name: copied(part) for name, part in tree.items()}  # type: ignore[attr-defined]
+    elif type(tree) in (list, tuple):
+        made = type(tree)(copied(part) for part in tree)  # type: ignore[call-arg,attr-defined]
+    return made  # type: ignore[no-any-return]  # of the form of `tree`
 
 
 def to_arrays(tree: Tree) -> Tree:
-    """Turn the leaves into NumPy arrays, without a copy where they are on the CPU."""
+    """Turn the leaves into NumPy arrays of their own."""
 
     def to_array(leaf: Any) -> Any:
-        return leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else np.asarray(leaf)
+        return np.array(leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf)
 
     return map_tree(to_array, tree)

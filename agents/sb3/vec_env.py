@@ -1,19 +1,28 @@
 """`VectorEnvAdapter`: any Gymnasium vector environment as a Stable-Baselines3 `VecEnv`."""
 
+import contextlib
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import vector
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorWrapper,
+)
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
+from agents.sb3.trees import copied
+from plastic_envs.checks import check_choice, shown
 from plastic_envs.wrappers import VectorHistory, VectorPreviousActionReward
 
 _TAKE_A_MASK = (
@@ -23,6 +32,11 @@ _TAKE_A_MASK = (
     VectorHistory,
     VectorPreviousActionReward,
 )
+
+IGNORED = "ignored_step"
+"""Key of `info` at a step whose action was ignored."""
+
+IgnoredSteps = Literal["raise", "show"]
 
 
 class VectorEnvAdapter(VecEnv):
@@ -34,11 +48,22 @@ class VectorEnvAdapter(VecEnv):
 
     - `SAME_STEP` does just that.
     - `DISABLED`: what ended is reset at once, through `reset(options={"reset_mask": …})`.
-    - `NEXT_STEP` needs one more call of `step`, which starts the new episodes and which
+    - `NEXT_STEP` needs one more call of `step`, whose action is ignored, and which
       Stable-Baselines3 must not see. If all episodes end together, as in this package's sequence
-      tasks, the adapter makes that call itself. If only some end, the others cannot be held back,
-      so these alone are reset through `reset_mask`, which a `SyncVectorEnv` can do; any other
-      environment raises an error that says what to do instead.
+      tasks, the adapter makes that call itself. If only some end, the others cannot be held back:
+      these alone are reset through `reset_mask`, where that is known to work (a `SyncVectorEnv`, an
+      `AsyncVectorEnv` with shared memory, and what says so by an attribute `takes_reset_mask`,
+      with wrappers that have no state or say so, too). Elsewhere it is `ignored_steps` that
+      decides.
+
+    With `ignored_steps="show"` an ignored step is an episode of its own that counts for nothing:
+    after an episode's end the last observation stays, and the next step has reward 0, `done` and
+    `info["ignored_step"]`, and leads to the first observation of the next episode. `RecurrentPPO`
+    leaves such steps out of everything it computes, and `evaluate_policy` of what it counts. The
+    algorithms of Stable-Baselines3 itself, and its `VecNormalize` and `VecMonitor`, would take them
+    for experience.
+
+    Nothing handed out is written to by the environment later, or by the adapter.
 
     Every `info` also has `"TimeLimit.truncated"`, and at the end of an episode `"episode"` with
     return `r`, length `l` and time `t`, as from Stable-Baselines3's `Monitor`. Therefore
@@ -46,9 +71,14 @@ class VectorEnvAdapter(VecEnv):
 
     Args:
         env: The vector environment, also with vector wrappers around it.
+        ignored_steps: `"raise"` an error or `"show"` them, where they cannot be avoided.
+
+    Attributes:
+        ignored_steps: As given; may be changed.
 
     Raises:
-        ValueError: If it is not a vector environment, or does not say how it resets.
+        ValueError: If it is not a vector environment, or does not say how it resets, or
+            `ignored_steps` is unknown.
 
     Example:
         >>> import gymnasium as gym, plastic_envs
@@ -57,26 +87,31 @@ class VectorEnvAdapter(VecEnv):
         (4, 3)
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(
+        self, env: VectorEnv[Any, Any, Any], ignored_steps: IgnoredSteps = "raise"
+    ) -> None:
         if not isinstance(env, VectorEnv):
             raise ValueError(
                 f"env must be a gymnasium.vector.VectorEnv, got {type(env).__name__}; "
                 "Stable-Baselines3 takes a single gymnasium.Env as it is"
             )
         mode = env.metadata.get("autoreset_mode")
-        if mode not in tuple(AutoresetMode):
+        if not isinstance(mode, AutoresetMode):
             raise ValueError(
-                f"env.metadata['autoreset_mode'] must be a gymnasium AutoresetMode, got {mode!r}"
+                "env.metadata['autoreset_mode'] must be a gymnasium AutoresetMode, got "
+                f"{shown(mode)}"
             )
+        self.ignored_steps = check_choice("ignored_steps", ignored_steps, get_args(IgnoredSteps))
         self.env = env
         self.spec = env.spec
-        self._mode = AutoresetMode(mode)
+        self._mode = mode
         self._resets_by_mask = self._mode is AutoresetMode.DISABLED or _takes_a_mask(env)
         self._actions: Any = None
         self._began = time.time()
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        self._waiting: dict[int, Any] = {}  # whose next action is ignored, and what they showed
 
     def reset(self) -> Any:
         """Start new episodes in all sub-environments; a seed or options set before are used up."""
@@ -89,11 +124,12 @@ class VectorEnvAdapter(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
-        return observations
+        self._waiting = {}
+        return copied(observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Note the actions for `step_wait`."""
-        self._actions = actions
+        self._actions = copied(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step.
@@ -106,23 +142,31 @@ class VectorEnvAdapter(VecEnv):
             RuntimeError: If only some episodes ended, and the environment cannot reset these alone.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
+        observations, rewards = copied(observations), np.array(rewards)
         dones = np.logical_or(terminated, truncated)
         listed = _as_list(infos, self.num_envs)
+        ignored, self._waiting = self._waiting, {}
+        for k in ignored:  # they only started their episodes
+            rewards[k], self.reset_infos[k] = 0, dict(listed[k])
         self._returns += rewards
         self._lengths += 1
         if dones.any():
-            ended = [int(k) for k in np.flatnonzero(dones)]
+            ended = [k for k in np.flatnonzero(dones).tolist() if k not in ignored]
             if self._mode is AutoresetMode.SAME_STEP:
                 self._unpack_final(listed, ended)
             else:
                 for k in ended:
                     listed[k]["terminal_observation"] = _entry(observations, k)
-                observations = self._restart(dones)
+                observations = self._restart(observations, dones)
             self._add_statistics(listed, ended)
         by_time = np.logical_and(truncated, np.logical_not(terminated)).tolist()
         for info, cut in zip(listed, by_time, strict=True):
             info["TimeLimit.truncated"] = cut
-        return observations, np.asarray(rewards, np.float32), dones, listed
+        for k, shown_before in ignored.items():
+            listed[k] |= {IGNORED: True, "terminal_observation": shown_before}
+            listed[k]["TimeLimit.truncated"] = False
+            dones[k], self._returns[k], self._lengths[k] = True, 0, 0
+        return observations, rewards.astype(np.float32, copy=False), dones, listed
 
     def _unpack_final(self, infos: list[dict[str, Any]], ended: list[int]) -> None:
         """Move what `SAME_STEP` says of the ended episodes to where Stable-Baselines3 looks."""
@@ -138,26 +182,27 @@ class VectorEnvAdapter(VecEnv):
             infos[k]["terminal_observation"] = observation
             self.reset_infos[k] = after_reset
 
-    def _restart(self, dones: NDArray[np.bool_]) -> Any:
-        """Start new episodes where one ended, and return all observations."""
+    def _restart(self, observations: Any, dones: NDArray[np.bool_]) -> Any:
+        """Start new episodes where one ended, if that can be; return all observations."""
         if dones.all():
             if self._mode is AutoresetMode.NEXT_STEP:
-                observations, _, _, _, infos = self.env.step(self._actions)  # actions are ignored
+                first, _, _, _, infos = self.env.step(self._actions)  # actions are ignored
             else:
-                observations, infos = self.env.reset()
+                first, infos = self.env.reset()
         elif self._resets_by_mask:
-            observations, infos = self.env.reset(options={"reset_mask": dones.copy()})
+            first, infos = self.env.reset(options={"reset_mask": dones.copy()})
+        elif self.ignored_steps == "show":
+            self._waiting = {k: _entry(observations, k) for k in np.flatnonzero(dones).tolist()}
+            return observations
         else:
             raise RuntimeError(
                 f"only some episodes of {self.env} ended, and in autoreset mode NEXT_STEP these "
-                "alone cannot be reset at once; make it with "
-                "autoreset_mode=AutoresetMode.SAME_STEP (gym.make_vec takes it directly for a "
-                'native environment, and in vector_kwargs for vectorization_mode="sync" or "async")'
+                f"alone cannot be reset at once; {_ADVICE}"
             )
         listed = _as_list(infos, self.num_envs)
         for k in np.flatnonzero(dones):
             self.reset_infos[k] = listed[k]
-        return observations
+        return _replaced(observations, first, dones)
 
     def _add_statistics(self, infos: list[dict[str, Any]], ended: list[int]) -> None:
         elapsed = round(time.time() - self._began, 6)
@@ -274,29 +319,75 @@ class VectorEnvAdapter(VecEnv):
         )
 
 
-def _takes_a_mask(env: VectorEnv[Any, Any, Any]) -> bool:
-    """Say whether a mask in `reset` reaches a `SyncVectorEnv` and leaves nothing else behind.
+@contextlib.contextmanager
+def ignored_steps_shown(env: VecEnv) -> Iterator[None]:
+    """Let the adapter inside of `env`, if there is one, show ignored steps for a while."""
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    if not isinstance(env, VectorEnvAdapter):
+        yield
+        return
+    before, env.ignored_steps = env.ignored_steps, "show"
+    try:
+        yield
+    finally:
+        env.ignored_steps = before
 
-    Other wrappers that keep a state may not expect a mask in mode NEXT_STEP, and `AsyncVectorEnv`
-    without shared memory resets again at the next step (Gymnasium 1.4).
+
+_ADVICE = (
+    "make it with AutoresetMode.SAME_STEP (a native environment that knows it takes it as "
+    "autoreset_mode; for all others: gym.make_vec(…, vectorization_mode='sync', "
+    "vector_kwargs={'autoreset_mode': AutoresetMode.SAME_STEP})), or, for RecurrentPPO and for "
+    "evaluation, use VectorEnvAdapter(…, ignored_steps='show')"
+)
+
+
+def _takes_a_mask(env: VectorEnv[Any, Any, Any]) -> bool:
+    """Say whether a mask in `reset` is known to work in mode NEXT_STEP.
+
+    Wrappers with a state may not expect one, and an `AsyncVectorEnv` without shared memory resets
+    again at the next step (Gymnasium 1.4).
     """
-    while isinstance(env, _TAKE_A_MASK):
+    while isinstance(env, VectorWrapper):
+        if not (isinstance(env, _TAKE_A_MASK) or getattr(type(env), "takes_reset_mask", False)):
+            return False
         env = env.env
-    return isinstance(env, SyncVectorEnv)
+    if isinstance(env, AsyncVectorEnv):
+        return bool(env.shared_memory)
+    return isinstance(env, SyncVectorEnv) or bool(getattr(env, "takes_reset_mask", False))
+
+
+def _replaced(observations: Any, others: Any, where: NDArray[np.bool_]) -> Any:
+    """Return observations with those of other ones at some places."""
+    if isinstance(observations, Mapping):
+        return {name: _replaced(observations[name], others[name], where) for name in observations}
+    if isinstance(observations, tuple):  # of what is no array, such as texts
+        chosen = zip(observations, others, where, strict=True)
+        return tuple(other if is_other else part for part, other, is_other in chosen)
+    observations[where] = others[where]
+    return observations
 
 
 def _as_list(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
-    """Turn Gymnasium's dictionary of arrays and masks into a dictionary per sub-environment."""
+    """Turn Gymnasium's dictionary of arrays and masks into dictionaries, of their own, for each."""
+    return _listed(copied(dict(infos)), num_envs)
+
+
+def _listed(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for name, values in infos.items():
         if name.startswith("_") and name[1:] in infos:
             continue
         if isinstance(values, Mapping) and name != "final_obs":
-            entries: Any = _as_list(values, num_envs)
+            entries: Any = _listed(values, num_envs)
         elif isinstance(values, Mapping):
             entries = [_entry(values, k) for k in range(num_envs)]
-        elif not isinstance(values, Sequence | np.ndarray) or len(values) != num_envs:
-            entries = [values] * num_envs  # not in Gymnasium's form: it holds for all
+        elif (
+            not isinstance(values, Sequence | np.ndarray)
+            or isinstance(values, str | bytes)
+            or len(values) != num_envs
+        ):
+            entries = [copied(values) for _ in range(num_envs)]  # not Gymnasium's form: for all
         else:
             entries = values
         mask = infos.get(f"_{name}")

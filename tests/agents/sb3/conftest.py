@@ -43,7 +43,7 @@ class Clock(gym.Env):
 
 
 class NativeClocks(VectorEnv):
-    """The same as one batch, in modes NEXT_STEP and SAME_STEP."""
+    """The same as one batch; with `reset_mask` in mode DISABLED alone."""
 
     def __init__(self, lengths, mode):
         self.clocks = [Clock(length, k) for k, length in enumerate(lengths)]
@@ -60,11 +60,22 @@ class NativeClocks(VectorEnv):
         self.steps = 0
 
     def reset(self, *, seed=None, options=None):
-        assert not options
+        if options:
+            return self._reset_some(options.pop("reset_mask"))
         seeds = [None if seed is None else seed + k for k in range(self.num_envs)]
         observed = [clock.reset(seed=s)[0] for clock, s in zip(self.clocks, seeds, strict=True)]
         self.over[:] = False
         return np.stack(observed), {}
+
+    def _reset_some(self, mask):
+        """Show nothing of those that go on, as Gymnasium leaves open."""
+        assert self.metadata["autoreset_mode"] is AutoresetMode.DISABLED
+        shown, infos = np.full(self.observation_space.shape, np.nan, np.float32), {}
+        for k in np.flatnonzero(mask):
+            shown[k], info = self.clocks[k].reset()
+            infos = self._add_info(infos, info, k)
+        self.over[mask] = False
+        return shown, infos
 
     def step(self, actions):
         self.steps += 1
@@ -73,6 +84,7 @@ class NativeClocks(VectorEnv):
             if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP and self.over[k]:
                 rows.append((clock.reset()[0], 0.0, False, False))
                 continue
+            assert not self.over[k]
             observation, reward, terminated, truncated, info = clock.step(actions[k])
             if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP and (
                 terminated or truncated
@@ -83,7 +95,8 @@ class NativeClocks(VectorEnv):
             infos = self._add_info(infos, info, k)
             rows.append((observation, reward, terminated, truncated))
         observations, rewards, terminated, truncated = map(np.array, zip(*rows, strict=True))
-        self.over = terminated | truncated
+        if self.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
+            self.over = terminated | truncated
         return observations, rewards, terminated, truncated, infos
 
     def places(self):

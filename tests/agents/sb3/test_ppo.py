@@ -239,7 +239,7 @@ def test_settings_reach_the_core(make_model):
     ("kwargs", "problem"),
     [
         ({"batch_size": 30}, "multiple of n_steps=24"),
-        ({"clip_range_vf": 0.0}, "clip_range_vf must be positive"),
+        ({"clip_range_vf": 0.0}, "clip_range_vf must be a finite number above 0"),
         ({"n_steps": 1, "num_envs": 1}, "more than one step"),
         ({"policy_kwargs": {"use_sde": True}}, "multiple values|use_sde"),
         ({"policy_kwargs": {"share_features_extractor": False}}, "one core"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from plastic_envs.interactive_rendering import InteractiveView
 
 _TARGET, _ANSWER, _SCORED = "#1b7837", "#c51b7d", "#fff3c4"
+_EDGE = 0.93  # of the axis: where an answer beyond it is drawn
 
 
 @dataclass(frozen=True)
@@ -138,19 +139,27 @@ def _draw_answers(view: EpisodeView, axes: "Axes") -> None:
     for step in np.flatnonzero(view.scored):
         axes.axvspan(step - 0.5, step + 0.5, color=_SCORED, lw=0)
     label: dict[str, Any]
-    for k in range(view.targets.shape[1]):
-        target, answer = view.targets[steps, k], view.answers[steps, k]
-        label = {"label": "target"} if k == 0 else {}
-        axes.plot(steps, target, "_", color=_TARGET, ms=10, mew=2.5, **label)
-        label = {"label": "answer"} if k == 0 else {}
-        axes.plot(steps, answer, "o", color=_ANSWER, ms=4, **label)
-        axes.vlines(steps, target, answer, color=_ANSWER, lw=0.8, alpha=0.5)
-    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     height = float(np.abs(view.targets).max()) * 1.3 or 1.0
+    given = view.answers[steps].astype(np.float64)
+    for k in range(view.targets.shape[1]):
+        first = k == 0
+        target, answer = view.targets[steps, k], given[:, k].clip(-_EDGE * height, _EDGE * height)
+        inside = np.abs(given[:, k]) <= height
+        label = {"label": "target"} if first else {}
+        axes.plot(steps, target, "_", color=_TARGET, ms=10, mew=2.5, **label)
+        label = {"label": "answer"} if first else {}
+        axes.plot(steps[inside], answer[inside], "o", color=_ANSWER, ms=4, **label)
+        axes.vlines(steps, target, answer, color=_ANSWER, lw=0.8, alpha=0.5)
+        for sign, marker in ((1, "^"), (-1, "v")):
+            beyond = ~inside & (np.sign(given[:, k]) == sign)
+            axes.plot(steps[beyond], answer[beyond], marker, color=_ANSWER, ms=7, mec="black")
+    if (np.abs(given) > height).any():
+        axes.plot([], [], "^", color=_ANSWER, ms=7, mec="black", label="answer beyond the axis")
+    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlim=(-0.5, view.task.num_steps - 0.5), ylim=(-height, height), xlabel="step")
     axes.set_title("target and answer (shaded: scored)", fontsize=9, loc="left")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), fontsize=8, ncols=2, frameon=False)
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), fontsize=8, ncols=3, frameon=False)
 
 
 def _answer_labels(view: EpisodeView) -> list[str]:

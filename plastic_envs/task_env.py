@@ -348,7 +348,8 @@ def as_task(task: Any, kwargs: dict[str, Any], kind: type[Any]) -> Any:
             f"as {shown(task)}"
         )
     if not isinstance(task, kind):
-        raise ValueError(f"task must be a {kind.__name__} here, got {shown(task)}")
+        hint = "; the kinds are 'sequence' and 'interactive'" if isinstance(task, DrawnTask) else ""
+        raise ValueError(f"task must be a {kind.__name__} here, got {shown(task)}{hint}")
     task.check_size()
     return task
 

@@ -118,7 +118,9 @@ def _shown(task: SequenceTask, episodes: Episodes, rows: Rows | int, step: int) 
     """Return observations of a step, the caller's own; zeros behind the last."""
     if step == task.num_steps:
         return mapped(np.zeros_like, at(episodes.observations, (rows, 0)))
-    return mapped(np.array, at(episodes.observations, (rows, step)))
+    if isinstance(episodes.observations, dict):
+        return mapped(np.array, at(episodes.observations, (rows, step)))
+    return np.array(episodes.observations[rows, step])  # the same, without detours
 
 
 def _views(

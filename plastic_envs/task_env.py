@@ -21,10 +21,11 @@ from plastic_envs.checks import check_choice, check_int, check_seed, shown
 from plastic_envs.tasks.base import BoolArray, DrawnTask, Observations, at
 
 _RENDER_MODES = ["rgb_array", "ansi"]
-_FEW = 16  # numbers
 
 Rows = slice | NDArray[np.int64]
 """Sub-environments at the same step: all of them (a slice, which copies nothing), or some."""
+_ALL = slice(None)
+_FEW = 32
 
 
 class TaskEnv(gym.Env[Observations, Any], ABC):
@@ -208,13 +209,7 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
                 "ended: reset them with options={'reset_mask': …} before step()"
             )
         going = None if over is None else ~over  # the others only begin (NEXT_STEP)
-        rewards, infos = np.zeros(self.num_envs), None
-        if going is None or going.any():
-            answers = as_answer(actions, self._answers_to, self.num_envs, going)
-            for rows, step in self._groups(going):
-                rewards[rows], part = self._answer(rows, step, answers[rows])
-                infos = _put(infos, part, rows, self.num_envs)
-        infos = infos or {}
+        rewards, infos = self._answered(actions, going)
         self._steps = self._steps + (1 if going is None else going)
         self._start(over)
         ended = self._ended()
@@ -225,12 +220,13 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
             observations = self._observed()
             for k in np.flatnonzero(ended):
                 final[k] = at(observations, k)
-            final_infos = {"final_obs": final, "final_info": _masked(infos, ended)}
-            infos = _masked(infos, ~ended) | _masked(final_infos, ended)
+            final_infos = {"final_obs": final, "final_info": _masked(infos, ended, self.num_envs)}
+            infos = _masked(infos, ~ended, self.num_envs)
+            infos |= _masked(final_infos, ended, self.num_envs)
             self._start(ended)
-            return self._observed(), rewards, ended, np.zeros_like(ended), infos
-        infos = _masked(infos, np.ones(self.num_envs, np.bool_) if going is None else going)
-        return self._observed(), rewards, ended, np.zeros_like(ended), infos
+            return self._observed(), rewards, ended, np.zeros(self.num_envs, np.bool_), infos
+        infos = _masked(infos, going, self.num_envs)
+        return self._observed(), rewards, ended, np.zeros(self.num_envs, np.bool_), infos
 
     def render(self) -> tuple[Any, ...]:
         """Show the episode so far of every sub-environment, as a single environment does."""
@@ -243,7 +239,7 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
             return None
         if not isinstance(seed, list | tuple | np.ndarray):
             return check_seed("seed", seed)
-        if np.ndim(seed) != 1 or len(seed) != self.num_envs:
+        if getattr(seed, "ndim", 1) != 1 or len(seed) != self.num_envs:
             raise ValueError(
                 f"seed must be an integer, or a list of num_envs={self.num_envs} of them, "
                 f"got {shown(seed)}"
@@ -264,10 +260,25 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
         ended = np.equal(self._steps, self.task.num_steps)
         return ended if ended.any() else None
 
+    def _answered(
+        self, actions: Any, going: BoolArray | None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Return rewards and infos [num_envs, …] of the actions, where any count."""
+        if going is not None and not going.any():
+            return np.zeros(self.num_envs), {}
+        answers = as_answer(actions, self._answers_to, self.num_envs, going)
+        if isinstance(self._steps, int):
+            return self._answer(_ALL, self._steps, answers)
+        rewards, infos = np.zeros(self.num_envs), None
+        for rows, step in self._groups(going):
+            rewards[rows], part = self._answer(rows, step, answers[rows])
+            infos = _put(infos, part, rows, self.num_envs)
+        return rewards, infos or {}
+
     def _groups(self, where: BoolArray | None = None) -> list[tuple[Rows, int]]:
         """Return the sub-environments (of some) that are at the same step, for every step."""
         if isinstance(self._steps, int):
-            return [(slice(None), self._steps)]
+            return [(_ALL, self._steps)]
         steps = self._each_step()
         if where is not None:
             steps[~where] = -1
@@ -277,7 +288,7 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
         """Begin new episodes, if anywhere."""
         if where is None:
             return
-        rows: Rows = slice(None)
+        rows: Rows = _ALL
         if where.all():
             self._steps = 0
         else:
@@ -303,6 +314,8 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
 
     def _observed(self) -> Observations:
         """Return what every sub-environment shows now."""
+        if isinstance(self._steps, int):
+            return self._observe(_ALL, self._steps)
         observations = None
         for rows, step in self._groups():
             observations = _put(observations, self._observe(rows, step), rows, self.num_envs)
@@ -395,7 +408,7 @@ def as_answer(
         if not _finite(answer):
             raise _refusal(space, action)
         return answer
-    if (answer < first).any() or (answer >= first + int(space.n)).any():
+    if np.count_nonzero((answer < first) | (answer >= first + int(space.n))):
         raise _refusal(space, action)
     return answer.astype(np.int64)
 
@@ -407,13 +420,9 @@ def rows_of(tree: Any, rows: Rows) -> Any:
 
 def placed(tree: Any, part: Any, rows: Rows) -> Any:
     """Return a batch with the part in the place of some episodes; the batch stays as it was."""
-
-    def with_part(array: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-        array = array.copy()
-        array[rows] = new
-        return array
-
-    return part if isinstance(rows, slice) else mapped(with_part, tree, part)
+    if isinstance(rows, slice):
+        return part
+    return mapped(lambda array, new: _written(array.copy(), new, rows), tree, part)
 
 
 def mapped(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -454,21 +463,21 @@ def _put(whole: Any, part: Any, rows: Rows, count: int) -> Any:
         return part
     if whole is None:
         whole = mapped(lambda new: np.zeros((count, *new.shape[1:]), new.dtype), part)
-
-    def write(array: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-        array[rows] = new
-        return array
-
-    return mapped(write, whole, part)
+    return mapped(lambda array, new: _written(array, new, rows), whole, part)
 
 
-def _masked(infos: dict[str, Any], where: BoolArray) -> dict[str, Any]:
-    """Return infos that hold for some sub-environments, in Gymnasium's form."""
-    if not where.any():
-        return {}
-    masked = {}
-    for name, value in infos.items():
-        if isinstance(value, np.ndarray) and not where.all():
+def _written(array: NDArray[Any], new: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    array[rows] = new
+    return array
+
+
+def _masked(infos: dict[str, Any], where: BoolArray | None, count: int) -> dict[str, Any]:
+    """Return infos of some sub-environments (None: of all) in Gymnasium's form."""
+    if where is None or where.all():
+        return infos | {f"_{name}": np.ones(count, np.bool_) for name in infos}
+    masked: dict[str, Any] = {}
+    for name, value in infos.items() if where.any() else ():
+        if isinstance(value, np.ndarray):
             value = value.copy()
             value[~where] = None if value.dtype == object else value.dtype.type(0)
         masked[name], masked[f"_{name}"] = value, where.copy()
@@ -476,9 +485,11 @@ def _masked(infos: dict[str, Any], where: BoolArray) -> dict[str, Any]:
 
 
 def _finite(answer: NDArray[np.float32]) -> bool:
-    if answer.size <= _FEW:  # faster than NumPy's
+    if answer.size == 1:
+        return math.isfinite(answer.item())
+    if answer.size <= _FEW:  # where NumPy's reductions cost more
         return all(map(math.isfinite, answer.ravel().tolist()))
-    return bool(np.isfinite(answer).all())
+    return bool(np.count_nonzero(np.isfinite(answer)) == answer.size)
 
 
 def _refusal(space: spaces.Box | spaces.Discrete, action: Any) -> ValueError:

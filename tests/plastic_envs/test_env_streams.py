@@ -305,7 +305,9 @@ def test_a_seed_that_is_none_is_refused_by_name(seed):
         make("PlasticCopy-v0", "NextStep").reset(seed=[0, seed, 1])
 
 
-@pytest.mark.parametrize("seed", [[], [1], [1, 2, 3, 4], (1, 2), np.zeros((3, 1), int)], ids=str)
+@pytest.mark.parametrize(
+    "seed", [[], [1], [1, 2, 3, 4], (1, 2), [[1], [2, 3]], np.zeros((3, 1), int)], ids=str
+)
 def test_a_list_of_another_length_is_refused(seed):
     with pytest.raises(ValueError, match=r"^seed must be .* a list of num_envs=3 of them, got"):
         make("PlasticCopy-v0", "NextStep").reset(seed=seed)

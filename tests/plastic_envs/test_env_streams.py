@@ -26,7 +26,7 @@ from plastic_envs.wrappers import (
 )
 from tests.plastic_envs.players import random_actions, same
 
-quick = settings(max_examples=8, deadline=None, database=None)
+quick = settings(max_examples=6, deadline=None, database=None)
 SHORT = {
     "PlasticCopy-v0": {"length": 2, "dim": 2},
     "PlasticCueReward-v0": {"episode_length": 4},

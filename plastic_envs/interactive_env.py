@@ -20,12 +20,13 @@ class InteractiveEnv(TaskEnv):
     task's `step`; it is for analysis: an agent must not see it.
 
     Args:
-        task: A task, or where its class is (`"module:Class"`).
+        task: A task, its class, or where that is (`"module:Class"`).
         render_mode: None, `"rgb_array"` (a picture of the episode so far) or `"ansi"` (text).
-        **kwargs: The task's keyword arguments, if `task` is a string.
+        **kwargs: The task's keyword arguments, if `task` is not made yet.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If an argument does not fit.
     """
 
     task: InteractiveTask
@@ -58,15 +59,16 @@ class InteractiveVectorEnv(TaskVectorEnv):
     Random streams and autoreset are those of `TaskVectorEnv`.
 
     Args:
-        task: A task, or where its class is (`"module:Class"`).
+        task: A task, its class, or where that is (`"module:Class"`).
         num_envs: Number of sub-environments, at least 1.
         render_mode: None, `"rgb_array"` or `"ansi"`; `render` returns a frame per sub-environment.
-        autoreset_mode: a `gymnasium.vector.AutoresetMode`, or its value: `"NextStep"`,
+        autoreset_mode: A `gymnasium.vector.AutoresetMode`, or its value: `"NextStep"`,
             `"SameStep"` or `"Disabled"`.
-        **kwargs: The task's keyword arguments, if `task` is a string.
+        **kwargs: The task's keyword arguments, if `task` is not made yet.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If an argument does not fit.
     """
 
     task: InteractiveTask

@@ -5,6 +5,7 @@ right. This module needs nothing but NumPy.
 """
 
 import math
+import os
 import reprlib
 from collections.abc import Iterable
 from numbers import Integral, Real
@@ -142,3 +143,75 @@ def check_count(what: str, count: int, maximum: int) -> None:
     """
     if count > maximum:
         raise ValueError(f"{what} would be {count:.3g} numbers, more than {maximum:.3g}")
+
+
+def _as_float(value: object) -> float:
+    """Return a real number as a float, and NaN for anything else."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+LARGEST_EPISODE = 2**30
+"""Bytes that one episode may take."""
+
+LARGEST_BATCH = 2**34
+"""Bytes that episodes drawn at once, or a memory of observations, may take."""
+
+_LARGEST_SEED = 2**128 - 1  # as much as NumPy draws for a seed of its own
+
+
+def check_seed(name: str, value: object) -> int:
+    """Return an integer that starts a random stream, NumPy's included, as an int.
+
+    Raises:
+        ValueError: If it is none, or out of range.
+    """
+    return check_int(name, value, maximum=_LARGEST_SEED)
+
+
+def check_bytes(what: str, size: int, largest: int, /, **arguments: object) -> None:
+    """Check that something is not too large to be made.
+
+    Args:
+        what: What takes the memory.
+        size: How much, in bytes.
+        largest: How much it may take.
+        **arguments: Those that make it so large.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    if size > largest:
+        given = ", ".join(f"{name}={shown(value)}" for name, value in arguments.items())
+        need = f"{size:,}" if size < 10**24 else f"10**{len(str(size)) - 1}"
+        raise ValueError(f"{given} is too large: {what} takes {need} bytes, of {largest:,} allowed")
+
+
+def check_interval(name: str, value: object) -> tuple[float, float]:
+    """Return lower and upper bound, which may be infinite, as a pair of floats.
+
+    Raises:
+        ValueError: If there are not two numbers, or the lower one is above the upper one.
+    """
+    pair = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        low, high = map(_as_float, pair)
+        if low <= high:
+            return low, high
+    raise ValueError(f"{name} must be a pair of numbers (lowest, highest), got {shown(value)}")
+
+
+def check_path(name: str, value: object) -> str:
+    """Return a path as a str.
+
+    Raises:
+        ValueError: If it is none, or of bytes.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(path, str):
+        raise ValueError(f"{name} must be a path, got {shown(value)}")
+    return str.__str__(path)

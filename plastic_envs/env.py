@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from plastic_envs.rendering import EpisodeView
-from plastic_envs.task_env import TaskEnv, TaskVectorEnv, as_task, copied, zeros_like
+from plastic_envs.task_env import Rows, TaskEnv, TaskVectorEnv, as_task, mapped, placed
 from plastic_envs.tasks.base import Episodes, Observations, SequenceTask, at
 
 
@@ -23,12 +23,13 @@ class SequenceEnv(TaskEnv):
     see them.
 
     Args:
-        task: A task, or where its class is (`"module:Class"`).
+        task: A task, its class, or where that is (`"module:Class"`).
         render_mode: None, `"rgb_array"` (a picture of the episode so far) or `"ansi"` (text).
-        **kwargs: The task's keyword arguments, if `task` is a string.
+        **kwargs: The task's keyword arguments, if `task` is not made yet.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If an argument does not fit.
     """
 
     task: SequenceTask
@@ -46,40 +47,33 @@ class SequenceEnv(TaskEnv):
     def _answer(self, step: int, answer: NDArray[Any]) -> tuple[float, dict[str, Any]]:
         self._answers[step] = answer
         target = self._episode.targets[0, step]
-        scored = bool(self._episode.scored[0, step])
+        scored = self._episode.scored[0, step, ...].copy()  # as an array: see `TaskEnv.step`
         reward = float(self.task.rewards(answer, target)) if scored else 0.0
         return reward, {"target": target.copy(), "scored": scored}
 
     def _observe(self, step: int) -> Observations:
-        if step == self.task.num_steps:
-            return zeros_like(at(self._episode.observations, (0, 0)))
-        return copied(at(self._episode.observations, (0, step)))
+        return _shown(self.task, self._episode, 0, step)
 
     def _views(self, step: int) -> list[EpisodeView]:
-        return _episode_views(self.task, self._episode, self._answers[None], step)
+        return _views(self.task, self._episode, self._answers[None], np.array([step]))
 
 
 class SequenceVectorEnv(TaskVectorEnv):
     """Many episodes of a sequence task, stepped together as one batch.
 
-    One random stream serves all: after `reset(seed=s)` sub-environment i shows episode i of that
-    stream, after the next reset episode `num_envs + i`, just as `sample_episodes` and a single
-    environment go through it. All episodes have the same length, so all end together.
-
-    Autoreset (as in Gymnasium): with `NEXT_STEP` the call after the last step ignores the actions
-    and returns the first observations of new episodes with reward 0; with `SAME_STEP` the last step
-    returns them already, and `infos["final_obs"]` and `infos["final_info"]` hold what ended.
+    Random streams and autoreset are those of `TaskVectorEnv`.
 
     Args:
-        task: A task, or where its class is (`"module:Class"`).
+        task: A task, its class, or where that is (`"module:Class"`).
         num_envs: Number of sub-environments, at least 1.
         render_mode: None, `"rgb_array"` or `"ansi"`; `render` returns a frame per sub-environment.
-        autoreset_mode: `AutoresetMode.NEXT_STEP` or `AutoresetMode.SAME_STEP`, or their values
-            `"NextStep"` and `"SameStep"`.
-        **kwargs: The task's keyword arguments, if `task` is a string.
+        autoreset_mode: A `gymnasium.vector.AutoresetMode`, or its value: `"NextStep"`,
+            `"SameStep"` or `"Disabled"`.
+        **kwargs: The task's keyword arguments, if `task` is not made yet.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If an argument does not fit.
     """
 
     task: SequenceTask
@@ -95,33 +89,45 @@ class SequenceVectorEnv(TaskVectorEnv):
         made = as_task(task, kwargs, SequenceTask)
         super().__init__(made, num_envs, render_mode, autoreset_mode)
 
-    def _begin(self) -> Observations:
-        self._episodes = self.task.sample_episodes(self.num_envs, self.np_random)
-        self._answers = np.zeros_like(self._episodes.targets)
-        return self._observe(0)
+    def _draw(self, count: int, rng: np.random.Generator) -> Episodes:
+        return self.task.sample_episodes(count, rng)
+
+    def _begin(self, rows: Rows, drawn: Episodes) -> None:
+        nothing = np.zeros_like(drawn.targets)
+        if isinstance(rows, slice):
+            self._episodes, self._answers = drawn, nothing
+            return
+        self._episodes = placed(self._episodes, drawn, rows)
+        self._answers[rows] = nothing
 
     def _answer(
-        self, step: int, answers: NDArray[Any]
+        self, rows: Rows, step: int, answers: NDArray[Any]
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        self._answers[:, step] = answers
-        targets = self._episodes.targets[:, step]
-        scored = self._episodes.scored[:, step].copy()
+        self._answers[rows, step] = answers
+        targets = self._episodes.targets[rows, step]
+        scored = self._episodes.scored[rows, step].copy()
         rewards = np.where(scored, self.task.rewards(answers, targets), 0.0)
         return rewards, {"target": targets.copy(), "scored": scored}
 
-    def _observe(self, step: int) -> Observations:
-        if step == self.task.num_steps:
-            return zeros_like(at(self._episodes.observations, (slice(None), 0)))
-        return copied(at(self._episodes.observations, (slice(None), step)))
+    def _observe(self, rows: Rows, step: int) -> Observations:
+        return _shown(self.task, self._episodes, rows, step)
 
-    def _views(self, step: int) -> list[EpisodeView]:
-        return _episode_views(self.task, self._episodes, self._answers, step)
+    def _views(self, steps: NDArray[np.int64]) -> list[EpisodeView]:
+        return _views(self.task, self._episodes, self._answers, steps)
 
 
-def _episode_views(
-    task: SequenceTask, episodes: Episodes, answers: NDArray[Any], step: int
+def _shown(task: SequenceTask, episodes: Episodes, rows: Rows | int, step: int) -> Observations:
+    """Return observations of a step, the caller's own; zeros behind the last."""
+    if step == task.num_steps:
+        return mapped(np.zeros_like, at(episodes.observations, (rows, 0)))
+    if isinstance(episodes.observations, dict):
+        return mapped(np.array, at(episodes.observations, (rows, step)))
+    return np.array(episodes.observations[rows, step])  # the same, without detours
+
+
+def _views(
+    task: SequenceTask, episodes: Episodes, answers: NDArray[Any], steps: NDArray[np.int64]
 ) -> list[EpisodeView]:
-    seen = min(step + 1, task.num_steps)
     return [
         EpisodeView(
             task,
@@ -129,8 +135,8 @@ def _episode_views(
             episodes.targets[k],
             episodes.scored[k],
             answers[k],
-            seen=seen,
+            seen=min(step + 1, task.num_steps),
             answered=step,
         )
-        for k in range(len(answers))
+        for k, step in enumerate(steps.tolist())
     ]

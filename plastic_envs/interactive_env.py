@@ -7,9 +7,9 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from plastic_envs.interactive_rendering import InteractiveView
-from plastic_envs.task_env import TaskEnv, TaskVectorEnv, as_task
+from plastic_envs.task_env import Rows, TaskEnv, TaskVectorEnv, as_task, placed, rows_of
 from plastic_envs.tasks.base import Observations
-from plastic_envs.tasks.interactive import InteractiveTask
+from plastic_envs.tasks.interactive import InteractiveTask, State
 
 
 class InteractiveEnv(TaskEnv):
@@ -20,12 +20,13 @@ class InteractiveEnv(TaskEnv):
     task's `step`; it is for analysis: an agent must not see it.
 
     Args:
-        task: A task, or where its class is (`"module:Class"`).
+        task: A task, its class, or where that is (`"module:Class"`).
         render_mode: None, `"rgb_array"` (a picture of the episode so far) or `"ansi"` (text).
-        **kwargs: The task's keyword arguments, if `task` is a string.
+        **kwargs: The task's keyword arguments, if `task` is not made yet.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If an argument does not fit.
     """
 
     task: InteractiveTask
@@ -43,30 +44,31 @@ class InteractiveEnv(TaskEnv):
     def _answer(self, step: int, answer: NDArray[Any]) -> tuple[float, dict[str, Any]]:
         self._actions[0, step] = answer
         self._state, rewards, infos = self.task.step(self._state, step, self._actions[:, step])
-        return float(rewards[0]), {name: _plain(array[0]) for name, array in infos.items()}
+        return float(rewards[0]), {name: _first(array) for name, array in infos.items()}
 
     def _observe(self, step: int) -> Observations:
         return self.task.observe(self._state, step)[0]
 
     def _views(self, step: int) -> list[InteractiveView]:
-        return _views(self.task, self._start, self._actions[:, :step])
+        return _views(self.task, self._start, self._actions, np.array([step]))
 
 
 class InteractiveVectorEnv(TaskVectorEnv):
     """Many episodes of an interactive task, stepped together as one batch.
 
-    Random stream and autoreset are those of `TaskVectorEnv`.
+    Random streams and autoreset are those of `TaskVectorEnv`.
 
     Args:
-        task: A task, or where its class is (`"module:Class"`).
+        task: A task, its class, or where that is (`"module:Class"`).
         num_envs: Number of sub-environments, at least 1.
         render_mode: None, `"rgb_array"` or `"ansi"`; `render` returns a frame per sub-environment.
-        autoreset_mode: `AutoresetMode.NEXT_STEP` or `AutoresetMode.SAME_STEP`, or their values
-            `"NextStep"` and `"SameStep"`.
-        **kwargs: The task's keyword arguments, if `task` is a string.
+        autoreset_mode: A `gymnasium.vector.AutoresetMode`, or its value: `"NextStep"`,
+            `"SameStep"` or `"Disabled"`.
+        **kwargs: The task's keyword arguments, if `task` is not made yet.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If an argument does not fit.
     """
 
     task: InteractiveTask
@@ -82,34 +84,43 @@ class InteractiveVectorEnv(TaskVectorEnv):
         made = as_task(task, kwargs, InteractiveTask)
         super().__init__(made, num_envs, render_mode, autoreset_mode)
 
-    def _begin(self) -> Observations:
-        self._start = self._state = self.task.sample_states(self.num_envs, self.np_random)
-        self._actions = np.zeros((self.num_envs, self.task.num_steps), np.int64)
-        return self._observe(0)
+    def _draw(self, count: int, rng: np.random.Generator) -> State:
+        return self.task.sample_states(count, rng)
+
+    def _begin(self, rows: Rows, drawn: State) -> None:
+        if isinstance(rows, slice):
+            self._first = self._state = drawn
+            self._actions = np.zeros((self.num_envs, self.task.num_steps), np.int64)
+            return
+        self._first, self._state = (
+            placed(state, drawn, rows) for state in (self._first, self._state)
+        )
+        self._actions[rows] = 0
 
     def _answer(
-        self, step: int, answers: NDArray[Any]
+        self, rows: Rows, step: int, answers: NDArray[Any]
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        self._actions[:, step] = answers
-        self._state, rewards, infos = self.task.step(self._state, step, answers)
+        self._actions[rows, step] = answers
+        state, rewards, infos = self.task.step(rows_of(self._state, rows), step, answers)
+        self._state = placed(self._state, state, rows)
         return rewards, infos
 
-    def _observe(self, step: int) -> Observations:
-        return self.task.observe(self._state, step)
+    def _observe(self, rows: Rows, step: int) -> Observations:
+        return self.task.observe(rows_of(self._state, rows), step)
 
-    def _views(self, step: int) -> list[InteractiveView]:
-        return _views(self.task, self._start, self._actions[:, :step])
-
-
-def _plain(value: Any) -> Any:
-    """Return NumPy's bool as Python's, which Gymnasium's own vector environments can stack."""
-    return bool(value) if isinstance(value, np.bool_) else value
+    def _views(self, steps: NDArray[np.int64]) -> list[InteractiveView]:
+        return _views(self.task, self._first, self._actions, steps)
 
 
-def _views(task: InteractiveTask, start: Any, actions: NDArray[np.int64]) -> list[InteractiveView]:
+def _first(array: NDArray[Any]) -> Any:
+    """Return the entry of a batch of one: a bool as an array, see `TaskEnv.step`."""
+    return array[0, ...].copy() if array.dtype == np.bool_ else array[0]
+
+
+def _views(
+    task: InteractiveTask, start: State, actions: NDArray[np.int64], steps: NDArray[np.int64]
+) -> list[InteractiveView]:
     return [
-        InteractiveView(
-            task, type(start)(*(array[k : k + 1] for array in start)), actions[k].copy()
-        )
-        for k in range(len(actions))
+        InteractiveView(task, rows_of(start, np.array([k])), actions[k, :step].copy())
+        for k, step in enumerate(steps.tolist())
     ]

@@ -1,16 +1,19 @@
 """From an id to a task: what is registered with Gymnasium, and how to get at the task alone."""
 
-import dataclasses
-from typing import Any, Literal
+import importlib
+import inspect
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
 
+from plastic_envs.checks import check_choice, shown
 from plastic_envs.tasks import InteractiveTask, SequenceTask
 
 Kind = Literal["sequence", "interactive"]
+TaskClass = type[SequenceTask] | type[InteractiveTask]
 
 _IDS: list[str] = []
+_CLASSES: dict[Kind, TaskClass] = {"sequence": SequenceTask, "interactive": InteractiveTask}
 _ENTRY_POINTS: dict[Kind, tuple[str, str]] = {
     "sequence": ("plastic_envs.env:SequenceEnv", "plastic_envs.env:SequenceVectorEnv"),
     "interactive": (
@@ -20,18 +23,31 @@ _ENTRY_POINTS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def register_task(env_id: str, task: str, kind: Kind = "sequence") -> None:
+def register_task(env_id: str, task: str | TaskClass, kind: Kind | None = None) -> None:
     """Register a task as an environment, single and vector.
 
     Args:
         env_id: Gymnasium id, such as `"PlasticCopy-v0"`.
-        task: Where the task class is, as `"module:Class"`.
-        kind: `"sequence"` for a `SequenceTask`, `"interactive"` for an `InteractiveTask`.
+        task: The task class, or where it is, as `"module:Class"`, to import it only when it is
+            needed. A class at the top of a module is registered as where it is, so that specs can
+            be written as JSON and sent to other processes; another one only as itself.
+        kind: `"sequence"` for a `SequenceTask`, `"interactive"` for an `InteractiveTask`; by
+            default that of the class, and `"sequence"` for a string.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: If the task is neither, or there is no such kind, or it is that of another.
     """
-    single, vector = _ENTRY_POINTS[_checked(kind)]
+    if kind is not None:
+        check_choice("kind", kind, get_args(Kind))
+    if isinstance(task, str):
+        if not all(task.partition(":")):
+            raise ValueError(f"task must be a task class or 'module:Class', got {shown(task)}")
+    else:
+        own = _kind_of(task)
+        if kind not in (None, own):
+            raise ValueError(f"kind must be {own!r} for {task.__name__}, got {kind!r}")
+        kind, task = own, _place_of(task)
+    single, vector = _ENTRY_POINTS[kind or "sequence"]
     gym.register(id=env_id, entry_point=single, vector_entry_point=vector, kwargs={"task": task})
     if env_id not in _IDS:
         _IDS.append(env_id)
@@ -45,7 +61,7 @@ def ids(kind: Kind | None = None) -> list[str]:
     """
     if kind is None:
         return list(_IDS)
-    single = _ENTRY_POINTS[_checked(kind)][0]
+    single = _ENTRY_POINTS[check_choice("kind", kind, get_args(Kind))][0]
     return [env_id for env_id in _IDS if gym.spec(env_id).entry_point == single]
 
 
@@ -53,35 +69,82 @@ def make_task(env_id: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
     """Make the task behind an id, without an environment around it.
 
     Args:
-        env_id: One of `ids()`.
+        env_id: One of `ids()`; `"module:id"` imports the module that registers it, as
+            `gym.make` does.
         **kwargs: The task's keyword arguments, the same as for `gym.make`.
 
     Raises:
+        TypeError: If an argument is unknown.
         ValueError: If there is no such id, or an argument does not fit.
     """
-    if env_id not in _IDS:
-        raise ValueError(f"no task has the id {env_id!r}; there are {', '.join(_IDS)}")
-    return load_task(gym.spec(env_id).kwargs["task"], **kwargs)
+    name = env_id
+    if isinstance(env_id, str) and ":" in env_id:
+        module, _, name = env_id.partition(":")
+        _imported(module)
+    if name not in _IDS:
+        raise ValueError(f"no task has the id {shown(env_id)}; there are {', '.join(_IDS)}")
+    return load_task(gym.spec(name).kwargs["task"], **kwargs)
 
 
-def load_task(task: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
-    """Make the task of the class at `"module:Class"`.
+def load_task(task: str | TaskClass, **kwargs: Any) -> SequenceTask | InteractiveTask:
+    """Make a task of its class, or of the class at `"module:Class"`.
 
     Raises:
-        ValueError: If an argument is unknown or does not fit.
+        TypeError: If an argument is unknown.
+        ValueError: If there is no such class, or an argument does not fit.
     """
-    task_class: Any = load_env_creator(task)
-    known = [field.name for field in dataclasses.fields(task_class)]
-    unknown = sorted(set(kwargs) - set(known))
-    if unknown:
-        raise ValueError(
-            f"{task_class.__name__} has no argument {unknown[0]!r}; it takes {', '.join(known)}"
-        )
+    task_class: Any = _class_at(task) if isinstance(task, str) else task
+    _kind_of(task_class)
+    parameters = inspect.signature(task_class).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        known = [parameter.name for parameter in parameters]
+        if unknown := sorted(set(kwargs) - set(known)):
+            raise TypeError(
+                f"{task_class.__name__} got an unexpected keyword argument {unknown[0]!r}; "
+                f"it takes {', '.join(known)}"
+            )
     made: SequenceTask | InteractiveTask = task_class(**kwargs)
     return made
 
 
-def _checked(kind: Kind) -> Kind:
-    if kind not in _ENTRY_POINTS:
-        raise ValueError(f"kind must be one of {list(_ENTRY_POINTS)}, got {kind!r}")
-    return kind
+def _kind_of(task_class: Any) -> Kind:
+    for kind, base in _CLASSES.items():
+        if isinstance(task_class, type) and issubclass(task_class, base):
+            if inspect.isabstract(task_class):
+                missing = ", ".join(sorted(task_class.__abstractmethods__))
+                raise ValueError(
+                    f"task must be complete, but {task_class.__name__} lacks {missing}"
+                )
+            return kind
+    names = " or ".join(base.__name__ for base in _CLASSES.values())
+    raise ValueError(
+        f"task must be a class derived from {names}, or where it is, as 'module:Class', "
+        f"got {shown(task_class)}"
+    )
+
+
+def _place_of(task_class: TaskClass) -> str | TaskClass:
+    """Return where a class is, if it can be found there."""
+    place = f"{task_class.__module__}:{task_class.__qualname__}"
+    try:
+        return place if _class_at(place) is task_class else task_class
+    except ValueError:  # it was made in a function, say
+        return task_class
+
+
+def _class_at(place: str) -> Any:
+    module, _, name = place.partition(":")
+    found = getattr(_imported(module), name, None)
+    if found is None:
+        raise ValueError(f"task must be a task class or 'module:Class': {module} has no {name!r}")
+    return found
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:  # of an empty or relative name
+        missing = getattr(error, "name", None)
+        if missing and not f"{module}.".startswith(f"{missing}."):
+            raise  # the module is there, and what it imports is not
+        raise ValueError(f"there is no module {module!r}") from error

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from plastic_envs.interactive_rendering import InteractiveView
 
 _TARGET, _ANSWER, _SCORED = "#1b7837", "#c51b7d", "#fff3c4"
+_EDGE = 0.93  # of the axis: where an answer beyond it is drawn
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,16 @@ def episode_text(view: EpisodeView, observation_labels: list[str]) -> str:
     lines = ["step   " + "  ".join(f"{c:>{w}}" for c, w in zip(columns, widths, strict=True))]
     rewards = view.rewards
     for step in range(view.seen):
-        cells = [f"{value:.2f}" for value in view.observations[step]]
+        cells = [number(value) for value in view.observations[step]]
         if step < view.answered:
             answered = [*view.targets[step], *view.answers[step], rewards[step]]
-            cells += [f"{value:.2f}" for value in answered]
+            cells += [number(value) for value in answered]
         cells += ["·"] * (len(columns) - len(cells))
         mark = "*" if view.scored[step] else " "
         row = "  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
         lines.append(f"{step:>4} {mark} {row}")
-    lines.append(f"return {rewards.sum():.3f} after {view.answered} of {view.task.num_steps} steps")
+    total = number(float(rewards.sum()), 3)
+    lines.append(f"return {total} after {view.answered} of {view.task.num_steps} steps")
     return "\n".join(lines)
 
 
@@ -95,6 +97,11 @@ def episode_picture(view: EpisodeView, observation_labels: list[str]) -> NDArray
     return pixels(figure)
 
 
+def number(value: float, digits: int = 2) -> str:
+    """Write a number with two digits behind the point, and a large one with its exponent."""
+    return f"{value:.{digits}f}" if abs(value) < 1e6 else f"{value:.{digits}g}"
+
+
 def new_figure(view: "EpisodeView | InteractiveView") -> "Figure":
     """Make a figure of 480×720 pixels, headed by what has happened in the episode so far."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import: only when drawn
@@ -104,7 +111,8 @@ def new_figure(view: "EpisodeView | InteractiveView") -> "Figure":
     FigureCanvasAgg(figure)
     name = type(view.task).__name__
     figure.suptitle(
-        f"{name}: step {view.answered} of {view.task.num_steps}, return {view.rewards.sum():.2f}",
+        f"{name}: step {view.answered} of {view.task.num_steps}, "
+        f"return {number(float(view.rewards.sum()))}",
         fontsize=11,
     )
     return figure
@@ -120,7 +128,7 @@ def pixels(figure: "Figure") -> NDArray[np.uint8]:
 def _draw_inputs(view: EpisodeView, labels: list[str], axes: "Axes") -> None:
     seen = np.full_like(view.observations, np.nan)
     seen[: view.seen] = view.observations[: view.seen]
-    limit = float(np.abs(view.observations).max()) or 1.0
+    limit = _largest(view.observations)
     image = axes.imshow(
         seen.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest"
     )
@@ -135,23 +143,36 @@ def _draw_inputs(view: EpisodeView, labels: list[str], axes: "Axes") -> None:
 def _draw_answers(view: EpisodeView, axes: "Axes") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    steps = np.arange(view.answered)
     for step in np.flatnonzero(view.scored):
         axes.axvspan(step - 0.5, step + 0.5, color=_SCORED, lw=0)
-    label: dict[str, Any]
-    for k in range(view.targets.shape[1]):
-        target, answer = view.targets[steps, k], view.answers[steps, k]
-        label = {"label": "target"} if k == 0 else {}
-        axes.plot(steps, target, "_", color=_TARGET, ms=10, mew=2.5, **label)
-        label = {"label": "answer"} if k == 0 else {}
-        axes.plot(steps, answer, "o", color=_ANSWER, ms=4, **label)
-        axes.vlines(steps, target, answer, color=_ANSWER, lw=0.8, alpha=0.5)
+    done, size = view.answered, view.targets.shape[1]
+    steps, target = np.repeat(np.arange(done), size), view.targets[:done].ravel()
+    answer = view.answers[:done].ravel().astype(np.float64)
+    height = _largest(view.targets) * 1.3
+    inside = np.abs(answer) <= height  # others are drawn at the edge, and what is no number at 0
+    drawn = np.where(inside, answer, np.nan_to_num(np.sign(answer)) * _EDGE * height)
+    axes.plot(steps, target, "_", color=_TARGET, ms=10, mew=2.5, label="target")
+    axes.plot(steps[inside], drawn[inside], "o", color=_ANSWER, ms=4, label="answer")
+    axes.vlines(steps, target, drawn, color=_ANSWER, lw=0.8, alpha=0.5)
+    for where, marker, label in (
+        (answer > height, "^", "above the axis"),
+        (answer < -height, "v", "below the axis"),
+        (np.isnan(answer), "X", "no number"),
+    ):
+        if where.any():
+            style: dict[str, Any] = {"color": _ANSWER, "ms": 8, "mec": "black", "label": label}
+            axes.plot(steps[where], drawn[where], marker, **style)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
-    height = float(np.abs(view.targets).max()) * 1.3 or 1.0
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlim=(-0.5, view.task.num_steps - 0.5), ylim=(-height, height), xlabel="step")
-    axes.set_title("target and answer (shaded: scored)", fontsize=9, loc="left")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), fontsize=8, ncols=2, frameon=False)
+    axes.set_title("answers (shaded: scored)", fontsize=9, loc="left")
+    legend = {"fontsize": 8, "ncols": 5, "columnspacing": 1.0, "handletextpad": 0.2}
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), frameon=False, **legend)
+
+
+def _largest(array: NDArray[Any]) -> float:
+    """Return the largest finite magnitude, or 1 if there is none."""
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0)) or 1.0
 
 
 def _answer_labels(view: EpisodeView) -> list[str]:

@@ -5,6 +5,7 @@ mode; a sub-environment of the one shows what the other shows. They wrap any env
 ours.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from plastic_envs.checks import check_int
+from plastic_envs.checks import LARGEST_BATCH, check_bytes, check_int, check_interval, shown
+from plastic_envs.task_env import checked_mask
 from plastic_envs.tasks.base import BoolArray, Observations
 from plastic_envs.tasks.draws import FloatArray
 
@@ -40,7 +42,8 @@ class PreviousActionReward(
     A vector observation gets longer: `[observation, action, reward]`, float32. A dictionary gets
     two more entries, `"previous_action"` [A] and `"previous_reward"` [1]; an observation of higher
     rank, an image, becomes the entry `"observation"` beside them. Discrete actions are one-hot, so
-    that zeros mean that there was none; other actions are flattened, and clipped to their space.
+    that zeros mean that there was none; other actions are flattened, and those of a box clipped to
+    it. An action that is not in a discrete space, or not finite, is refused.
 
     Args:
         env: With Box or Dict observations (`gymnasium.wrappers.FlattenObservation` makes them of
@@ -63,7 +66,7 @@ class PreviousActionReward(
         RecordConstructorArgs.__init__(self, reward_bounds=reward_bounds)
         gym.Wrapper.__init__(self, env)
         self._previous = _Previous(
-            env.observation_space, env.action_space, reward_bounds or _bounds(env)
+            env.observation_space, env.action_space, _bounds(env, reward_bounds)
         )
         self.observation_space = self._previous.space
 
@@ -76,8 +79,10 @@ class PreviousActionReward(
 
     def step(self, action: Any) -> tuple[Observations, Any, bool, bool, dict[str, Any]]:
         """Take a step; the observation tells the action and what it brought."""
+        noted = self._previous.noted([action])
         observation, reward, *ends, info = self.env.step(action)
-        past = self._previous.noted(np.asarray(action)[None], np.asarray([reward]))[0]
+        noted[:, -1] = reward
+        past = noted[0]
         return self._previous.added(observation, past), reward, *ends, info
 
 
@@ -92,7 +97,7 @@ class VectorPreviousActionReward(_VectorWrapper):
         self._previous = _Previous(
             env.single_observation_space,
             env.single_action_space,
-            reward_bounds or _bounds(env),
+            _bounds(env, reward_bounds),
         )
         self.single_observation_space = self._previous.space
         self.observation_space = batch_space(self._previous.space, self.num_envs)
@@ -102,15 +107,17 @@ class VectorPreviousActionReward(_VectorWrapper):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
         """Start episodes: all, or those of `options["reset_mask"]`."""
-        started = self._starts.at_reset(options)
+        mask = checked_mask(options, self.num_envs)
         observations, infos = self.env.reset(seed=seed, options=options)
-        self._past[started] = 0
+        self._past[self._starts.at_reset(mask)] = 0
         return self._previous.added(observations, self._past), infos
 
     def step(self, actions: Any) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
         """Take a step everywhere."""
+        noted = self._previous.noted(actions, ignored=self._starts.starting)
         observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        self._past = self._previous.noted(np.asarray(actions), rewards)
+        noted[:, -1] = rewards
+        self._past = noted
         infos = _with_final(infos, lambda k, last: self._previous.added(last, self._past[k]))
         self._past[self._starts.at_step(terminated, truncated)] = 0
         added = self._previous.added(observations, self._past)
@@ -183,8 +190,9 @@ class VectorHistory(_VectorWrapper):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
         """Start episodes: all, or those of `options["reset_mask"]`."""
-        started = self._starts.at_reset(options)
+        mask = checked_mask(options, self.num_envs)
         observations, infos = self.env.reset(seed=seed, options=options)
+        started = self._starts.at_reset(mask)
         self._memory.add(observations, started, where=started)
         return self._memory.shown(slice(None)), infos
 
@@ -203,15 +211,21 @@ class _Previous:
         self, space: spaces.Space[Any], actions: spaces.Space[Any], bounds: tuple[float, float]
     ) -> None:
         flat = _flat_actions(actions)
-        self._size, self._offsets = flat.shape[0], None
-        if isinstance(actions, (spaces.Discrete, spaces.MultiDiscrete)):
+        self._actions, self._size, self._offsets = actions, flat.shape[0], None
+        self._shape: tuple[int, ...] = actions.shape or ()
+        if isinstance(actions, spaces.MultiBinary):
+            self._first, self._last = np.zeros((2, self._size), np.int64)
+            self._last += 1
+        elif isinstance(actions, spaces.Discrete | spaces.MultiDiscrete):
             counts = actions.nvec if isinstance(actions, spaces.MultiDiscrete) else actions.n
             counts = np.asarray(counts, np.int64).ravel()
-            starts = np.asarray(actions.start, np.int64).ravel()
-            self._offsets = counts.cumsum() - counts - starts  # of a choice's place in the one-hot
+            self._first = np.asarray(actions.start, np.int64).ravel()
+            self._last = self._first + counts - 1
+            self._offsets = counts.cumsum() - counts - self._first  # to a choice's place in one-hot
         low = np.append(np.minimum(flat.low, 0), min(bounds[0], 0)).astype(np.float32)
         high = np.append(np.maximum(flat.high, 0), max(bounds[1], 0)).astype(np.float32)
-        self._low, self._high = low[:-1], high[:-1]
+        largest = np.finfo(np.float32).max  # as far as an observation can tell
+        self._least, self._most = low[:-1].clip(-largest), high[:-1].clip(None, largest)
         self.space: spaces.Space[Any]
         if isinstance(space, spaces.Box) and len(space.shape) == 1:
             low = np.concatenate([space.low.astype(np.float32), low])
@@ -233,15 +247,49 @@ class _Previous:
         """Return the past [count, A + 1] of an episode that only starts."""
         return np.zeros((count, self._size + 1), np.float32)
 
-    def noted(self, actions: NDArray[Any], rewards: NDArray[Any]) -> FloatArray:
-        """Return the past [B, A + 1] that actions [B, …] and rewards [B] make."""
-        past, flat = self.nothing(len(actions)), actions.reshape(len(actions), -1)
+    def noted(self, actions: Any, ignored: BoolArray | None = None) -> FloatArray:
+        """Return the past [B, A + 1] that actions [B, …] make, with rewards still to be filled in.
+
+        Args:
+            actions: Of B environments.
+            ignored: [B], those that the environment will not look at.
+
+        Raises:
+            ValueError: If one is not in a discrete space, not finite, or of another shape.
+        """
+        flat = self._flat(actions)
+        counting = slice(None) if ignored is None else ~ignored
+        past, rows = self.nothing(len(flat)), np.arange(len(flat))[counting]
+        flat = flat[counting]
+        if isinstance(self._actions, spaces.Box):
+            if not np.isfinite(flat).all():
+                raise self._refusal(actions)
+            past[rows, :-1] = flat.clip(self._least, self._most)
+            return past
+        if not ((flat >= self._first) & (flat <= self._last) & (flat == np.floor(flat))).all():
+            raise self._refusal(actions)
         if self._offsets is None:
-            past[:, :-1] = flat.clip(self._low, self._high)
+            past[rows, :-1] = flat
         else:
-            past[np.arange(len(past))[:, None], self._offsets + flat] = 1
-        past[:, -1] = rewards
+            past[rows[:, None], self._offsets + flat.astype(np.int64)] = 1
         return past
+
+    def _flat(self, actions: Any) -> NDArray[Any]:
+        """Return actions as numbers [B, …]."""
+        try:
+            array = np.asarray(actions)
+            flat = array.reshape(len(array), math.prod(self._shape))
+        except (ValueError, TypeError) as error:
+            raise self._refusal(actions) from error
+        if flat.dtype.kind not in "fiub":
+            raise self._refusal(actions)
+        return flat.astype(np.int8) if flat.dtype == np.bool_ else flat
+
+    def _refusal(self, actions: Any) -> ValueError:
+        return ValueError(
+            f"the action must be in {shown(self._actions)}, or finite if that is a Box, "
+            f"got {shown(actions)}"
+        )
 
 
 class _Memory:
@@ -253,6 +301,8 @@ class _Memory:
             raise ValueError(f"env's observations have an entry {_LENGTH!r} already")
         self._max_steps, self._is_dict = max_steps, isinstance(space, spaces.Dict)
         shape = (batch, max_steps)
+        size = sum(math.prod((*shape, *s.shape)) * s.dtype.itemsize for s in parts.values())
+        check_bytes("the history", size, LARGEST_BATCH, max_steps=max_steps, num_envs=batch)
         self._past = {k: np.zeros((*shape, *s.shape), s.dtype) for k, s in parts.items()}
         self._lengths = np.zeros(batch, np.int64)
         shown: dict[str, spaces.Space[Any]] = {k: self._room(s) for k, s in parts.items()}
@@ -322,11 +372,15 @@ class _Starts:
         self._mode = AutoresetMode(mode)
         self._ended = np.zeros(env.num_envs, np.bool_)
 
-    def at_reset(self, options: dict[str, Any] | None) -> BoolArray:
-        """Return which start with a reset; to be asked before it, for it empties the options."""
-        started = np.ones_like(self._ended)
-        if options is not None and "reset_mask" in options:
-            started = np.array(options["reset_mask"], np.bool_)
+    @property
+    def starting(self) -> BoolArray:
+        """Which will start with the next step, whatever the action is."""
+        is_next = self._mode is AutoresetMode.NEXT_STEP
+        return self._ended if is_next else np.zeros_like(self._ended)
+
+    def at_reset(self, mask: BoolArray | None) -> BoolArray:
+        """Return which have started with a reset (of the mask)."""
+        started = np.ones_like(self._ended) if mask is None else mask
         self._ended = self._ended & ~started
         return started
 
@@ -387,9 +441,10 @@ def _mapped(function: Callable[[Any], Any], observations: Observations) -> Obser
     return function(observations)
 
 
-def _bounds(env: Any) -> tuple[float, float]:
-    bounds: tuple[float, float] = getattr(_task(env), "reward_bounds", (-np.inf, np.inf))
-    return bounds
+def _bounds(env: Any, bounds: tuple[float, float] | None) -> tuple[float, float]:
+    if bounds is None:
+        bounds = getattr(_task(env), "reward_bounds", (-np.inf, np.inf))
+    return check_interval("reward_bounds", bounds)
 
 
 def _max_steps(env: Any, max_steps: int | None) -> int:

@@ -77,6 +77,7 @@ class Bandit(InteractiveTask):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self._check_integers(num_arms=2, num_trials=1)
+        self.check_size()
 
     @property
     def num_steps(self) -> int:

@@ -5,18 +5,31 @@ at once, so one definition serves the environments (which reveal it step by step
 training (which takes it whole).
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.checks import check_int
+from plastic_envs.checks import (
+    LARGEST_BATCH,
+    LARGEST_EPISODE,
+    check_bytes,
+    check_choice,
+    check_int,
+    check_number,
+    check_seed,
+)
 from plastic_envs.tasks.draws import FloatArray
 
 if TYPE_CHECKING:
     from plastic_envs.rendering import EpisodeView
+
+_LARGEST_NUMBER = 1e6  # nothing else of an episode could be told beside a larger one
 
 BoolArray = NDArray[np.bool_]
 Seed = int | np.random.SeedSequence | np.random.Generator | None
@@ -54,16 +67,76 @@ class DrawnTask(ABC):
     size, and outside of environments.
     """
 
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """Length T of an episode, in steps."""
+
+    @property
+    @abstractmethod
+    def observation_space(self) -> spaces.Space[Any]:
+        """Space of one observation."""
+
+    @property
+    @abstractmethod
+    def action_space(self) -> spaces.Box | spaces.Discrete:
+        """Space of one answer."""
+
+    def check_size(self, **counts: int) -> None:
+        """Check that an episode, or so many of them at once, are not too large to be made.
+
+        An episode may take 1 GiB, and what is drawn at once 16 GiB: its uniform draws, and the
+        observations and answers of all its steps.
+
+        Args:
+            **counts: Name and value of the argument that tells how many; an episode, if left out.
+
+        Raises:
+            ValueError: If they are; it names the task's sizes, or the argument.
+        """
+        size = self._episode_bytes
+        for name, count in counts.items():
+            check_bytes("what it makes", count * size, LARGEST_BATCH, **{name: count})
+
+    @cached_property
+    def _episode_bytes(self) -> int:
+        names = getattr(self, "__dataclass_fields__", ())
+        fields = {name: getattr(self, name) for name in names}
+        sizes = {name: value for name, value in fields.items() if type(value) is int}
+        size = 4 * self._draws_per_episode
+        check_bytes("an episode", size, LARGEST_EPISODE, **sizes)  # spaces can be as large as that
+        size += self.num_steps * (_bytes_of(self.observation_space) + _bytes_of(self.action_space))
+        check_bytes("an episode", size, LARGEST_EPISODE, **sizes)
+        return size
+
     def _draw(self, num_episodes: int, seed: Seed) -> FloatArray:
         """Return the uniforms [B, draws_per_episode] that B episodes are made of."""
-        check_int("num_episodes", num_episodes, minimum=1)
+        num_episodes = check_int("num_episodes", num_episodes, minimum=1)
+        self.check_size(num_episodes=num_episodes)
+        if not isinstance(seed, np.random.Generator | np.random.SeedSequence | None):
+            seed = check_seed("seed", seed)
         rng = np.random.default_rng(seed)
         return rng.random((num_episodes, self._draws_per_episode), dtype=np.float32)
 
     def _check_integers(self, **minimums: int) -> None:
-        """Check integer arguments; narrow NumPy integers, which would overflow, become int."""
+        """Check integer arguments; NumPy integers, which could overflow, become int."""
         for name, minimum in minimums.items():
             object.__setattr__(self, name, check_int(name, getattr(self, name), minimum=minimum))
+
+    def _check_numbers(self, **minimums: float) -> None:
+        """Check real arguments, at most a million; they become float."""
+        for name, minimum in minimums.items():
+            value = check_number(
+                name, getattr(self, name), minimum=minimum, maximum=_LARGEST_NUMBER
+            )
+            object.__setattr__(self, name, value)
+
+    def _check_choices(self, **choices: Iterable[str]) -> None:
+        """Check arguments that name one of some choices; NumPy strings and enums become str."""
+        for name, known in choices.items():
+            value = getattr(self, name)
+            plain = str.__str__(value) if isinstance(value, str) else value
+            object.__setattr__(self, name, check_choice(name, plain, known))
 
     @property
     @abstractmethod
@@ -91,21 +164,6 @@ class SequenceTask(DrawnTask):
     score_name: ClassVar[str]
     higher_is_better: ClassVar[bool]
     oracle_name: ClassVar[str] = "oracle"
-
-    @property
-    @abstractmethod
-    def num_steps(self) -> int:
-        """Length T of an episode, in steps."""
-
-    @property
-    @abstractmethod
-    def observation_space(self) -> spaces.Space[Any]:
-        """Space of one observation."""
-
-    @property
-    @abstractmethod
-    def action_space(self) -> spaces.Box | spaces.Discrete:
-        """Space of one answer."""
 
     @property
     @abstractmethod
@@ -153,7 +211,7 @@ class SequenceTask(DrawnTask):
             Observations, targets and scored mask; the arrays are the caller's own.
 
         Raises:
-            ValueError: If `num_episodes` is less than 1.
+            ValueError: If `num_episodes` is less than 1 or too large, or the seed is none.
         """
         return self._build(self._draw(num_episodes, seed))
 
@@ -193,6 +251,7 @@ class SequenceTask(DrawnTask):
         Raises:
             ValueError: If the answers have another shape than the targets.
         """
+        answers = np.asarray(answers)
         if answers.shape != episodes.targets.shape:
             raise ValueError(
                 f"answers must have shape {episodes.targets.shape}, got {answers.shape}"
@@ -276,6 +335,14 @@ class SquaredErrorTask(SequenceTask):
         from plastic_envs.rendering import episode_text
 
         return episode_text(view, self.observation_labels)
+
+
+def _bytes_of(space: spaces.Space[Any]) -> int:
+    """Return how much memory one value of a space takes."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.values() if isinstance(space, spaces.Dict) else space
+        return sum(_bytes_of(part) for part in parts)
+    return math.prod(space.shape or ()) * np.dtype(space.dtype or np.int64).itemsize
 
 
 def box(low: list[float], high: list[float]) -> spaces.Box:

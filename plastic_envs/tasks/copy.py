@@ -54,6 +54,7 @@ class Copy(SquaredErrorTask):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self._check_integers(length=1, dim=1, delay=0)
+        self.check_size()
 
     @property
     def num_steps(self) -> int:

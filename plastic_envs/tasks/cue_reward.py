@@ -8,7 +8,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.checks import check_number
 from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box
 from plastic_envs.tasks.draws import (
     NORMAL_BOUND,
@@ -59,7 +58,7 @@ class CueReward(SquaredErrorTask):
     Attributes:
         num_cues: Cues of an episode, at least 1.
         cue_size: Entries of a cue, at least 1.
-        noise: Standard deviation of the noise on a cue, at least 0.
+        noise: Standard deviation of the noise on a cue, from 0 to a million.
         episode_length: Steps, at least 2; the first `episode_length // 2` show the reward.
     """
 
@@ -73,7 +72,8 @@ class CueReward(SquaredErrorTask):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self._check_integers(num_cues=1, cue_size=1, episode_length=2)
-        check_number("noise", self.noise, minimum=0)
+        self._check_numbers(noise=0)
+        self.check_size()
 
     @property
     def num_steps(self) -> int:

@@ -1,6 +1,5 @@
 """Few-shot image classification: learn new classes from a few labelled images of each."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, get_args
@@ -9,7 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from plastic_envs.checks import check_bool, check_path
 from plastic_envs.images import (
+    SOURCES,
     SPLITS,
     ImageClasses,
     ImageSource,
@@ -120,20 +121,15 @@ class FewShot(SequenceTask):
     def __post_init__(self) -> None:
         """Check the arguments, those of the source among them; reads the images."""
         self._check_integers(n_way=2, k_shot=1, n_query=1)
-        choices = {
-            "query_sampling": get_args(QuerySampling),
-            "split": SPLITS,
-            "label_mode": get_args(LabelMode),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                listed = ", ".join(map(repr, known))
-                raise ValueError(f"{name} must be one of {listed}, got {getattr(self, name)!r}")
+        self._check_choices(
+            query_sampling=get_args(QuerySampling), split=SPLITS, label_mode=get_args(LabelMode)
+        )
+        if isinstance(self.source, str):
+            self._check_choices(source=SOURCES)
         for name in ("augment", "flat"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        if isinstance(self.root, os.PathLike):  # equal places make equal tasks
-            object.__setattr__(self, "root", os.fspath(self.root))
+            object.__setattr__(self, name, check_bool(name, getattr(self, name)))
+        if self.root is not None:  # equal places make equal tasks
+            object.__setattr__(self, "root", check_path("root", self.root))
         classes, counts = self.images.num_classes, self.images.counts
         if self.n_way > classes:
             raise ValueError(
@@ -142,9 +138,10 @@ class FewShot(SequenceTask):
         if self._images_per_class > counts.min():
             name = self.images.names[counts.argmin()]
             raise ValueError(
-                f"an episode takes {self._images_per_class} images of a class, but {name!r} of the "
-                f"{self.split} split has {counts.min()}"
+                f"k_shot={self.k_shot} with n_query={self.n_query} takes {self._images_per_class} "
+                f"images of a class, but {name!r} of the {self.split} split has {counts.min()}"
             )
+        self.check_size()
 
     @property
     def images(self) -> ImageClasses:

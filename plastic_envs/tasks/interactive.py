@@ -88,11 +88,6 @@ class InteractiveTask(DrawnTask):
 
     @property
     @abstractmethod
-    def num_steps(self) -> int:
-        """Length T of an episode, in steps."""
-
-    @property
-    @abstractmethod
     def observation_space(self) -> spaces.Box:
         """Space of one observation; its last entry is the share of the episode that has passed."""
 
@@ -178,7 +173,7 @@ class InteractiveTask(DrawnTask):
                 environment plays after `reset(seed=seed)`.
 
         Raises:
-            ValueError: If `num_episodes` is less than 1.
+            ValueError: If `num_episodes` is less than 1 or too large, or the seed is none.
         """
         return self._begin(self._draw(num_episodes, seed))
 
@@ -212,10 +207,11 @@ class RandomPlayer(Player):
     """
 
     def __init__(self, task: InteractiveTask, rng: np.random.Generator) -> None:
-        self._choices, self._rng = int(task.action_space.n), rng
+        self._space, self._rng = task.action_space, rng
 
     def act(self, observations: Observations, state: State) -> NDArray[np.int64]:
-        return self._rng.integers(self._choices, size=len(observations))
+        choices = self._rng.integers(self._space.n, size=len(observations))
+        return np.asarray(choices + self._space.start)
 
 
 class ConstantPlayer(Player):

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.checks import check_number
+from plastic_envs.checks import LARGEST_EPISODE, check_bytes
 from plastic_envs.tasks.base import BoolArray, Observations, box
 from plastic_envs.tasks.draws import FloatArray, integers, split
 from plastic_envs.tasks.interactive import InteractiveTask, Outcome, Player, elapsed
@@ -23,6 +23,7 @@ MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 _REWARD = 10.0
 _FIRST_SIZE = 5  # the smallest maze with somewhere to go
+_PLACE_BYTES = 80  # of a `Grid`
 
 
 class MazeState(NamedTuple):
@@ -99,9 +100,10 @@ class Maze(InteractiveTask):
     - v0: first version.
 
     Attributes:
-        size: Width of the maze with its outer walls, odd and at least 5.
+        size: Width of the maze with its outer walls, odd and at least 5. The scores and the
+            players that know the way take up to 89.
         episode_length: Steps, at least 1.
-        wall_penalty: What walking into a wall costs, at least 0.
+        wall_penalty: What walking into a wall costs, from 0 to a million.
     """
 
     size: int = 9
@@ -116,7 +118,9 @@ class Maze(InteractiveTask):
         self._check_integers(size=_FIRST_SIZE, episode_length=1)
         if self.size % 2 == 0:
             raise ValueError(f"size must be odd, got {self.size}")
-        check_number("wall_penalty", self.wall_penalty, minimum=0)
+        self._check_numbers(wall_penalty=0)
+        check_bytes("the maze", self.size**2 * _PLACE_BYTES, LARGEST_EPISODE, size=self.size)
+        self.check_size()
 
     @property
     def num_steps(self) -> int:
@@ -132,7 +136,7 @@ class Maze(InteractiveTask):
 
     @property
     def reward_bounds(self) -> tuple[float, float]:
-        return -float(self.wall_penalty), _REWARD
+        return -self.wall_penalty, _REWARD
 
     @property
     def chance_score(self) -> None:
@@ -300,12 +304,18 @@ def _other(grid: Grid, draws: IntArray, but: IntArray) -> IntArray:
     return np.asarray(grid.free[draws + (draws >= np.searchsorted(grid.free, but))])
 
 
+def _check_pairs(size: int) -> None:
+    """Check that the ways between all places are not too many."""
+    check_bytes("all ways through the maze", 16 * size**4, LARGEST_EPISODE, size=size)
+
+
 @cache
 def _ways(size: int) -> tuple[IntArray, IntArray]:
     """Return distances and first moves [size * size, size * size] from place to place.
 
     Walls are as far as can be. Of several shortest ways the one with the lowest first move counts.
     """
+    _check_pairs(size)
     grid, count = _grid(size), size * size
     distance = np.full((count, count), count)
     distance[grid.free, grid.free] = 0
@@ -324,6 +334,7 @@ def _ways(size: int) -> tuple[IntArray, IntArray]:
 @cache
 def _random_score(task: Maze) -> float:
     """Return the expected return of uniform actions, by propagating where the agent can be."""
+    _check_pairs(task.size)
     grid = task.grid
     number = np.full(task.size**2, -1)
     number[grid.free] = np.arange(len(grid.free))

@@ -9,7 +9,6 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.checks import check_number
 from plastic_envs.tasks.base import BoolArray, Episodes, SquaredErrorTask, box
 from plastic_envs.tasks.draws import NORMAL_BOUND, FloatArray, even, normals, split, symmetric
 
@@ -65,7 +64,7 @@ class Regression(SquaredErrorTask):
         input_size: Entries of a point, at least 1; by default 12 for linear and 6 for mlp.
         num_support: Points with a value, at least 1. The paper uses 10 and 20.
         num_query: Points without, at least 1.
-        noise: Standard deviation of the label noise, at least 0.
+        noise: Standard deviation of the label noise, from 0 to a million.
     """
 
     kind: Kind = "linear"
@@ -78,12 +77,12 @@ class Regression(SquaredErrorTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {get_args(Kind)}, got {self.kind!r}")
+        self._check_choices(kind=get_args(Kind))
         if self.input_size is not None:
             self._check_integers(input_size=1)
         self._check_integers(num_support=1, num_query=1)
-        check_number("noise", self.noise, minimum=0)
+        self._check_numbers(noise=0)
+        self.check_size()
 
     @property
     def num_steps(self) -> int:

@@ -21,6 +21,7 @@ BLANK = -1
 
 _CODE_BITS = 20  # cues differ within so many bits; a uniform has 24
 _LAST_TRIALS = 5
+_MOST_CUES = 256  # the work grows with their square
 
 
 class TargetSearchState(NamedTuple):
@@ -81,7 +82,7 @@ class TargetSearch(InteractiveTask):
     - v0: first version.
 
     Attributes:
-        num_cues: Cues of an episode, at least 2.
+        num_cues: Cues of an episode, from 2 to 256.
         cue_size: Bits of a cue, enough for so many different ones.
         episode_length: Steps, enough for one trial.
     """
@@ -96,12 +97,14 @@ class TargetSearch(InteractiveTask):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self._check_integers(num_cues=2, cue_size=1)
-        if self.num_cues > 2 ** min(self.cue_size, _CODE_BITS):
+        most = min(2 ** min(self.cue_size, _CODE_BITS), _MOST_CUES)
+        if self.num_cues > most:
             raise ValueError(
-                f"num_cues must be at most 2**cue_size = {2**self.cue_size} (and 2**{_CODE_BITS}) "
-                f"for the cues to differ, got {self.num_cues}"
+                f"num_cues must be at most {most}: 2**cue_size for the cues to differ, and "
+                f"{_MOST_CUES}, got {self.num_cues}"
             )
         self._check_integers(episode_length=self._trial_lengths[-1])
+        self.check_size()
 
     @property
     def num_steps(self) -> int:

@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from plastic_envs.checks import (
     check_bool,
+    check_bytes,
     check_choice,
     check_count,
     check_instance,
     check_int,
+    check_interval,
     check_number,
+    check_path,
+    check_seed,
     shown,
 )
 
@@ -123,3 +127,35 @@ def test_a_count_beyond_its_limit_is_refused():
     check_count("the state", 10, 10)
     with pytest.raises(ValueError, match=r"the state would be 11 numbers, more than 10"):
         check_count("the state", 11, 10)
+
+
+def test_seeds():
+    assert check_seed("seed", np.int64(2)) == 2
+    assert check_seed("seed", 2**128 - 1) == 2**128 - 1
+    for value in (-1, 2**128, 1.0, True, None, "1"):
+        with pytest.raises(ValueError, match=r"^seed must be an integer of at least 0"):
+            check_seed("seed", value)
+
+
+def test_sizes():
+    check_bytes("it", 8, 8, a=1)
+    with pytest.raises(ValueError, match=r"^a=1, b=2 is too large: it takes 1,000 bytes, of 8 all"):
+        check_bytes("it", 1000, 8, a=1, b=2)
+    with pytest.raises(ValueError, match=r"it takes 10\*\*400 bytes"):
+        check_bytes("it", 10**400, 8, size=10**400)
+
+
+def test_intervals():
+    assert check_interval("i", np.array([0, 2])) == (0.0, 2.0)
+    assert check_interval("i", [-np.inf, np.inf]) == (-np.inf, np.inf)
+    for value in ((2, 1), (np.nan, 1), (1,), None, "12", (True, 2), (10**400, 1), [[0], [1, 2]]):
+        with pytest.raises(ValueError, match=r"^i must be a pair of numbers \(lowest, highest\)"):
+            check_interval("i", value)
+
+
+def test_paths(tmp_path):
+    assert check_path("p", tmp_path) == str(tmp_path)
+    assert type(check_path("p", np.str_("x"))) is str
+    for value in (b"x", 3, None, np.array(["x"]), Silent()):
+        with pytest.raises(ValueError, match=r"^p must be a path, got "):
+            check_path("p", value)

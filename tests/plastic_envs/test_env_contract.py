@@ -145,7 +145,7 @@ def test_an_environment_shows_the_episodes_that_are_sampled(variant):
             assert reward == pytest.approx(expected if scored else 0.0, abs=1e-12)
             assert terminated is (t == task.num_steps - 1)
             assert truncated is False
-            assert same(info, {"target": target, "scored": bool(scored)})
+            assert same(info, {"target": target, "scored": np.array(scored)})
         assert not joined(observation).any()
 
 

@@ -2,7 +2,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from plastic_envs import make_task
+from plastic_envs import make_task, rendering
+from plastic_envs.rendering import EpisodeView, pixels
 
 
 def start(env_id, mode, num_envs=None, **kwargs):
@@ -156,3 +157,47 @@ def test_rendering_without_a_mode_warns(num_envs, nothing):
     env = start("PlasticCopy-v0", None, num_envs=num_envs)
     with pytest.warns(UserWarning, match="without a render_mode"):
         assert env.render() == nothing
+
+
+def lines_of(monkeypatch, answers):
+    """The labels of what is drawn of an episode with some answers, and the lowest and highest."""
+    drawn = {}
+
+    def keep(figure):
+        axes = figure.axes[1]
+        low, high = axes.get_ylim()
+        for line in axes.get_lines():
+            heights = np.asarray(line.get_ydata(), float)
+            assert ((heights >= low) & (heights <= high)).all()
+            drawn[line.get_label()] = len(heights)
+        return pixels(figure)
+
+    monkeypatch.setattr(rendering, "pixels", keep)
+    task = make_task("PlasticCopy-v0", length=2)
+    episode = task.sample_episodes(1, seed=0)
+    view = EpisodeView(
+        task,
+        episode.observations[0],
+        episode.targets[0],
+        episode.scored[0],
+        np.float32(answers)[:, None],
+        seen=4,
+        answered=4,
+    )
+    assert task.picture(view).shape == (480, 720, 3)
+    assert all(len(line) < 100 for line in task.text(view).splitlines())
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([0, 0.1, -0.1, 0], {"answer": 4}),
+        ([50, 0, -3e38, 2], {"answer": 1, "above the axis": 2, "below the axis": 1}),
+        ([np.inf, -np.inf, np.nan, 0], {"answer": 1, "above the axis": 1, "no number": 1}),
+    ],
+)
+def test_every_answer_is_in_the_picture(monkeypatch, answers, expected):
+    drawn = lines_of(monkeypatch, answers)
+    assert drawn["target"] == 4
+    assert expected.items() <= drawn.items()

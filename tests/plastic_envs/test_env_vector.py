@@ -161,9 +161,11 @@ def test_autoreset_is_in_the_next_step_by_default():
     assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.DISABLED, "Disabled", "next", None, 3])
+@pytest.mark.parametrize("mode", ["next", "disabled", None, 3, [], True])
 def test_another_autoreset_mode_is_refused(mode):
-    with pytest.raises(ValueError, match="autoreset_mode must be one of 'NextStep', 'SameStep'"):
+    with pytest.raises(
+        ValueError, match="autoreset_mode must be one of 'NextStep', 'SameStep', 'Dis"
+    ):
         gym.make_vec("PlasticCopy-v0", num_envs=2, autoreset_mode=mode)
 
 
@@ -171,19 +173,6 @@ def test_another_autoreset_mode_is_refused(mode):
 def test_a_number_of_environments_that_is_none_is_refused(num_envs):
     with pytest.raises(ValueError, match="num_envs must be an integer of at least 1"):
         gym.make_vec("PlasticCopy-v0", num_envs=num_envs)
-
-
-def test_a_list_of_seeds_is_refused():
-    envs = gym.make_vec("PlasticCopy-v0", num_envs=2)
-    with pytest.raises(ValueError, match="give a single seed"):
-        envs.reset(seed=[1, 2])
-
-
-def test_a_partial_reset_is_refused():
-    envs = gym.make_vec("PlasticCopy-v0", num_envs=2)
-    envs.reset(seed=0, options={})
-    with pytest.raises(ValueError, match="`reset_mask` is not supported"):
-        envs.reset(options={"reset_mask": np.array([True, False])})
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (2, 1), (2, 2), (3, 3), (3, 2, 1), (6,)])

@@ -326,13 +326,16 @@ def test_augmentation_is_for_training_alone(image_source):
         ({"k_shot": 0}, "k_shot must be an integer of at least 1"),
         ({"n_query": 1.5}, "n_query must be an integer of at least 1"),
         ({"n_way": 2000}, "n_way=2000, but there are 808 classes in the train split"),
-        ({"k_shot": 20}, "takes 21 images of a class, but 'LATIN CAPITAL LETTER A' .* has 20"),
+        (
+            {"k_shot": 20},
+            "k_shot=20 with n_query=5 takes 21 images of a class, but 'LATIN CAPITAL .* has 20",
+        ),
         ({"k_shot": 20, "query_sampling": "independent"}, "takes 21 images of a class"),
         ({"k_shot": 18, "n_query": 15}, "takes 21 images of a class"),
         ({"query_sampling": "all"}, "query_sampling must be one of 'balanced', 'independent'"),
         ({"query_sampling": None}, "query_sampling must be one of .* got None"),
-        ({"flat": "no"}, "flat must be true or false, got 'no'"),
-        ({"augment": 1}, "augment must be true or false, got 1"),
+        ({"flat": "no"}, "flat must be True or False, got 'no'"),
+        ({"augment": 1}, "augment must be True or False, got 1"),
         ({"label_mode": "late"}, "label_mode must be one of 'with_image', 'delayed', got 'late'"),
         ({"split": "val"}, "split must be one of 'train', 'validation', 'test', got 'val'"),
         ({"split": ["train"]}, r"split must be one of .* got \['train'\]"),
@@ -340,7 +343,6 @@ def test_augmentation_is_for_training_alone(image_source):
         ({"source": 3}, "source must be one of .* or a source, got 3"),
         ({"root": "somewhere"}, "'glyphs' is drawn, not read"),
         ({"source": "omniglot"}, "Give root="),
-        ({"shots": 1}, "FewShot has no argument 'shots'"),
     ],
 )
 def test_what_does_not_fit_is_refused(kwargs, message):

@@ -47,7 +47,7 @@ def test_any_integer_is_a_label_and_the_right_one_brings_1_at_queries(image_sour
         assert type(reward) is float
         assert reward == (1 if step in (3, 5, 6) else 0)
         assert info["target"] == target
-        assert info["scored"] is (step >= 3)
+        assert info["scored"] == (step >= 3)
         assert terminated is (step == 6)
 
 

@@ -85,7 +85,7 @@ def test_any_finite_noise_from_zero_on_is_taken(env_id, value):
 
 @pytest.mark.parametrize("kind", ["cubic", "", "Linear", None, 0, True, math.nan])
 def test_an_unknown_kind_is_refused_with_the_known_ones(kind):
-    with pytest.raises(ValueError, match=r"^kind must be one of \('linear', 'mlp'\), got"):
+    with pytest.raises(ValueError, match=r"^kind must be one of 'linear', 'mlp', got"):
         make_task("PlasticRegression-v0", kind=kind)
 
 
@@ -94,7 +94,8 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(kind):
 def test_an_unknown_argument_is_refused_with_the_known_ones(env_id, make):
     name = type(make_task(env_id)).__name__
     known = ", ".join(field.name for field in dataclasses.fields(make_task(env_id)))
-    with pytest.raises(ValueError, match=f"^{name} has no argument 'colour'; it takes {known}$"):
+    message = f"^{name} got an unexpected keyword argument 'colour'; it takes {known}"
+    with pytest.raises(TypeError, match=message):
         make(env_id, colour=3)
 
 
@@ -118,16 +119,16 @@ def test_a_bad_number_of_episodes_is_refused_by_name(variant, value):
         task.sample_episodes(value, seed=0)
 
 
-@pytest.mark.parametrize("mode", ["human", "", "rgb", 3, True])
+@pytest.mark.parametrize("mode", ["human", "", "rgb", 3, True, [], np.array(["ansi"])])
 @pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv])
 def test_an_unknown_render_mode_is_refused_with_the_known_ones(make, mode):
-    with pytest.raises(ValueError, match=r"^render_mode must be None or .*'rgb_array', 'ansi'"):
+    with pytest.raises(ValueError, match=r"^render_mode must be one of 'rgb_array', 'ansi'"):
         make(make_task("PlasticCopy-v0"), render_mode=mode)
 
 
 @pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv])
 def test_arguments_for_a_task_that_is_made_already_are_refused(make):
-    with pytest.raises(ValueError, match=r"is made already.*length"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'length'.*is made already"):
         make(make_task("PlasticCopy-v0"), length=3)
 
 
@@ -153,7 +154,7 @@ def boxes_of(task):
 
 
 def test_only_fields_are_arguments():
-    with pytest.raises(ValueError, match=r"no argument .loss_steps.; it takes length, dim, delay$"):
+    with pytest.raises(TypeError, match=r"argument 'loss_steps'; it takes length, dim, delay$"):
         make_task("PlasticCopy-v0", loss_steps="all")
 
 

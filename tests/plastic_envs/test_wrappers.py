@@ -37,7 +37,7 @@ class Clock(gym.Env):
             "discrete": spaces.Discrete(5),
             "dict of discrete": spaces.Dict(time=spaces.Discrete(5)),
         }[form]
-        self.action_space = actions or spaces.Discrete(3)
+        self.action_space = spaces.Discrete(3) if actions is None else actions
         self.length, self.episode = length, -1
 
     def _observation(self):
@@ -259,13 +259,32 @@ def test_an_episode_by_hand():
     )
 
 
+def grid_one_hot(a):
+    counts, starts = (2, 3, 4, 5), (7, 0, -2, 1)
+    return [
+        bit
+        for n, start, x in zip(counts, starts, np.ravel(a), strict=True)
+        for bit in np.eye(n)[int(x) - start]
+    ]
+
+
 ACTIONS = [
     (spaces.Discrete(3), lambda a: np.eye(3)[a]),
     (spaces.Discrete(3, start=5), lambda a: np.eye(3)[a - 5]),
+    (spaces.Discrete(4, start=-2), lambda a: np.eye(4)[a + 2]),
     (spaces.MultiDiscrete([2, 3]), lambda a: [*np.eye(2)[a[0]], *np.eye(3)[a[1]]]),
+    (
+        spaces.MultiDiscrete([2, 3], start=[4, -1]),
+        lambda a: [*np.eye(2)[a[0] - 4], *np.eye(3)[a[1] + 1]],
+    ),
+    (spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[7, 0], [-2, 1]]), grid_one_hot),
     (spaces.MultiBinary(4), np.asarray),
+    (spaces.MultiBinary((2, 3)), np.ravel),
     (spaces.Box(-1, 2, (2, 2), np.float32), np.ravel),
     (spaces.Box(np.float32([0.5]), np.float32([2])), np.ravel),
+    (spaces.Box(-np.inf, np.inf, (2,)), np.ravel),
+    (spaces.Box(-3, 3, (), np.float64), lambda a: [a]),
+    (spaces.Box(-5, 5, (2,), np.int16), np.ravel),
 ]
 
 
@@ -288,7 +307,85 @@ def test_every_kind_of_action(space, encoded):
     assert single.observation_space.contains(single.reset()[0])  # zeros are in the space
 
 
-def test_actions_outside_their_space_are_clipped_into_it():
+@pytest.mark.parametrize(("space", "encoded"), ACTIONS)
+def test_any_form_of_an_action(space, encoded):
+    space.seed(1)
+    for _ in range(5):
+        action = space.sample()
+        floats = np.asarray(action, np.float64)
+        for form in (np.asarray(action), floats, floats.tolist(), np.asarray(action).tolist()):
+            single = PreviousActionReward(Clock(9, actions=space))
+            envs = VectorPreviousActionReward(
+                clocks(AutoresetMode.NEXT_STEP, (9, 9), actions=space)
+            )
+            for env, given_action in ((single, form), (envs, [form, form])):
+                env.reset(seed=0)
+                batch = np.asarray(given_action) if env is envs else given_action
+                seen = np.atleast_2d(env.step(batch)[0])
+                for row in seen:
+                    np.testing.assert_allclose(row, [0, 1, *encoded(action), 1.5], rtol=1e-6)
+
+
+OUTSIDE = [
+    (spaces.Discrete(3, start=1), [0, 4, -1, 1.5, np.nan, None, "1", [1, 2]]),
+    (spaces.Discrete(3), [3, -1, 2**63]),
+    (spaces.MultiDiscrete([2, 3], start=[1, 0]), [[0, 0], [3, 0], [1, 3], [1], [1, 0.5], None]),
+    (spaces.MultiBinary(2), [[2, 0], [0, -1], [0.5, 0], [0], ["a", "b"]]),
+    (spaces.Box(-1, 1, (2,)), [[np.nan, 0], [0, np.inf], [0], [None, 1], [[0, 1], [2]], 1j]),
+]
+
+
+@pytest.mark.parametrize(("space", "action"), [(s, a) for s, bad in OUTSIDE for a in bad], ids=str)
+def test_an_action_outside_its_space_is_refused_and_not_taken(space, action):
+    single = PreviousActionReward(Clock(9, actions=space))
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match="the action must be in"):
+        single.step(action)
+    assert single.unwrapped.time == 0
+    envs = VectorPreviousActionReward(clocks(AutoresetMode.NEXT_STEP, (9, 9), actions=space))
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match="the action must be in"):
+        envs.step([action, action])
+    assert envs.unwrapped.envs[0].unwrapped.time == 0
+
+
+def test_actions_that_are_ignored_may_be_anything():
+    for envs in (
+        clocks(AutoresetMode.NEXT_STEP, (1, 3), actions=spaces.Discrete(3, start=2)),
+        gym.make_vec("PlasticBandit-v0", num_envs=2, num_trials=1),
+    ):
+        envs = VectorPreviousActionReward(envs)
+        envs.reset(seed=0)
+        first = int(envs.single_action_space.start)
+        over = envs.step(np.array([first, first]))[2:4]
+        wild = np.where(over[0] | over[1], -77, first)
+        seen = envs.step(wild)[0]
+        assert not seen[0, -2:].any()
+
+
+def test_far_actions_of_a_box_without_bounds_stay_finite():
+    space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    env = PreviousActionReward(Clock(9, actions=space))
+    env.reset(seed=0)
+    seen = env.step(np.array([-1e300]))[0]
+    assert seen[-2] == -np.finfo(np.float32).max
+    assert env.observation_space.contains(seen)
+
+
+@pytest.mark.parametrize(
+    "bounds", [(2, 1), (np.nan, 1), (0, np.nan), (), (1,), (0, 1, 2), 3, "01", (True, 2), {0, 1}]
+)
+def test_bounds_of_the_reward_that_are_none_are_refused(bounds):
+    for wrapper, env in (
+        (PreviousActionReward, Clock()),
+        (VectorPreviousActionReward, clocks(AutoresetMode.NEXT_STEP, (2,))),
+    ):
+        with pytest.raises(ValueError, match=r"reward_bounds must be a pair of numbers"):
+            wrapper(env, reward_bounds=bounds)
+    PreviousActionReward(Clock(), reward_bounds=np.array([-np.inf, 3]))
+
+
+def test_actions_outside_a_box_are_clipped_into_it():
     env = PreviousActionReward(gym.make("PlasticCueReward-v0"))
     env.reset(seed=0)
     seen = env.step(np.float32([3]))[0]

@@ -84,7 +84,9 @@ LATE = {"device", "monitor_wrapper", "tensorboard_log", "verbose", "seed", "stat
 LATE |= {"sde_sample_freq", "supported_action_spaces", "rollout_buffer_kwargs", "use_sde"}
 
 
-@pytest.mark.parametrize(("name", "value"), CASES, ids=shown)
+@pytest.mark.parametrize(
+    ("name", "value"), CASES, ids=lambda value: shown(value).split(" at 0x")[0]
+)
 def test_refuses_by_name(name, value):
     with pytest.raises((ValueError, TypeError), match=rf"{name}\b") as caught:
         make(**{name: value})
@@ -164,7 +166,9 @@ POLICY_REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(n, v) for n, vs in POLICY_REFUSED for v in vs], ids=shown
+    ("name", "value"),
+    [(n, v) for n, vs in POLICY_REFUSED for v in vs],
+    ids=lambda value: shown(value).split(" at 0x")[0],
 )
 def test_policies_refuse_by_name(name, value):
     with pytest.raises(ValueError, match=rf"{name}\b"):

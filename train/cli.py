@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
 
@@ -29,6 +29,7 @@ from train.supervised import train as train_network
 logger = logging.getLogger(__name__)
 
 Folder = TypeVar("Folder", RunFolder, RLRunFolder)
+Config = TypeVar("Config", TrainConfig, RLConfig)
 
 # What the first of several processes meets as well, and says.
 _MET_BY_FIRST_TOO = (ValueError, FileNotFoundError, NonFiniteLossError, OtherProcessError)
@@ -47,7 +48,7 @@ class TrainCommand:
     out: Path | None = None
     """Folder of the run; runs/TASK-RULE-CELL-HIDDEN-seedN if not given."""
     resume: Path | None = None
-    """Go on with the run in this folder, with its settings."""
+    """Go on with the run in this folder, with its settings; --steps gives it more steps."""
     json: bool = False
     """Print the last metrics as a JSON line."""
 
@@ -61,10 +62,9 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     config = command.config
     if command.resume is not None:
         folder = _folder_to_resume(command.resume, RunFolder, "train-rl")
-        config = folder.config()
+        config = _with_more_steps(folder.config(), config)
     else:
         folder = RunFolder(command.out or default_folder(config))
-    logger.info("training in %s", folder.path)
     with joined() as processes:
         record = train_network(
             config,
@@ -96,7 +96,7 @@ class TrainRLCommand:
     out: Path | None = None
     """Folder of the run; runs/ENV-AGENT-seedN if not given."""
     resume: Path | None = None
-    """Go on with the run in this folder, with its settings."""
+    """Go on with the run in this folder, with its settings; --steps gives it more steps."""
     json: bool = False
     """Print the last metrics as a JSON line."""
 
@@ -110,10 +110,9 @@ def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None
     config = command.config
     if command.resume is not None:
         folder = _folder_to_resume(command.resume, RLRunFolder, "train")
-        config = folder.config()
+        config = _with_more_steps(folder.config(), config)
     else:
         folder = RLRunFolder(command.out or Path("runs") / config.name)
-    logger.info("training in %s", folder.path)
     record = train_agent(
         config, folder, resume=command.resume is not None, progress=sys.stderr.isatty()
     )
@@ -341,7 +340,7 @@ def main() -> None:
 
 def _folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Folder:
     """Open the run that `--resume` names, which stands alone and must be of this command's kind."""
-    others = [name for name in _options() if name not in ("resume", "json", "no-json")]
+    others = [name for name in _options() if name not in ("resume", "steps", "json", "no-json")]
     if others:
         raise ValueError(
             "--resume goes on with the settings of its run: it cannot be combined with "
@@ -351,6 +350,11 @@ def _folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Fol
     if not isinstance(folder, kind):
         raise ValueError(f"{path} goes on with plastic {other_command} --resume")
     return folder
+
+
+def _with_more_steps(config: Config, asked: Config) -> Config:
+    """Return the settings of a run to go on with, with the steps of the command line, if any."""
+    return replace(config, steps=asked.steps) if "steps" in _options() else config
 
 
 def _options() -> list[str]:

@@ -21,12 +21,13 @@ import tyro
 
 from agents.sb3 import VectorEnvAdapter
 from train.evaluation import summary
+from train.files import write_text
 from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
 from train.reinforcement import train_missing
 from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
 from train.rl_environments import VALIDATE, derived_seed, make_evaluation_vec, make_vec
 from train.rl_evaluation import measure
-from train.run_folder import Record, RLRunFolder, read_records, write_text
+from train.run_folder import Record, RLRunFolder, read_records
 
 AGENTS = {
     "ours, hebbian RNN": RLNetworkConfig(rule="hebbian", cell="rnn"),
@@ -100,7 +101,7 @@ def _contrib(config: RLConfig, path: Path) -> list[Record]:
     scores = path / "metrics.jsonl"
     if scores.is_file():
         return read_records(scores)
-    env = make_vec(config, config.num_envs)
+    env = make_vec(config, config.num_envs, "train")
     model: Any = importlib.import_module("sb3_contrib").RecurrentPPO(
         "MlpLstmPolicy",
         VectorEnvAdapter(env),
@@ -108,14 +109,15 @@ def _contrib(config: RLConfig, path: Path) -> list[Record]:
         seed=config.seed,
         **config.ppo_kwargs(),
     )
-    test = make_evaluation_vec(config, config.eval_episodes)
+    test = make_evaluation_vec(config, config.eval_episodes, "validation")
     seed = derived_seed(config, VALIDATE)
-    records, seconds = [], 0.0
-    for part in range(config.num_evaluations + 1):
-        if part:
+    records: list[Record] = []
+    seconds = 0.0
+    while not records or records[-1]["step"] < config.total_steps:
+        if records:
             started = time.perf_counter()
-            steps = config.rollouts_per_evaluation * config.steps_per_rollout
-            model.learn(steps, reset_num_timesteps=False)
+            step = records[-1]["step"]
+            model.learn(config.next_evaluation(step) - step, reset_num_timesteps=False)
             seconds += time.perf_counter() - started
         measures = measure(config, model, test, config.eval_episodes, seed)
         found = {f"val_{name}": value for name, value in summary(measures).items()}

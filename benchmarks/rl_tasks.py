@@ -136,7 +136,7 @@ def main() -> None:
     found = 0
     for (task, agent), group in runs.items():
         folders = [RLRunFolder(path) for path, _ in group]
-        folders = [folder for folder in folders if folder.model_path("best").is_file()]
+        folders = [folder for folder in folders if folder.checkpoint_path("best").is_file()]
         found += len(folders)
         records = [score(folder, args.episodes) for folder in folders]
         for record in [*records, *_mean(records)]:

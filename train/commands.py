@@ -42,7 +42,7 @@ class TrainCommand:
     out: Path | None = None
     """Folder of the run; runs/TASK-RULE-CELL-HIDDEN-seedN if not given."""
     resume: Path | None = None
-    """Go on with the run in this folder, with its settings."""
+    """Go on with the run in this folder, with its settings; --steps gives it more steps."""
     json: bool = False
     """Print the last metrics as a JSON line."""
 
@@ -60,7 +60,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     config = _with_home(command.config, "encoder_run")
     if command.resume is not None:
         folder = _folder_to_resume(command.resume, RunFolder, "train-rl")
-        config = folder.config()
+        config = _with_more_steps(folder.config(), config)
     else:
         folder = RunFolder(command.out or default_folder(config))
     with _to_go_on("train", folder), joined() as processes:
@@ -95,7 +95,7 @@ class TrainRLCommand:
     out: Path | None = None
     """Folder of the run; runs/ENV-AGENT-seedN if not given."""
     resume: Path | None = None
-    """Go on with the run in this folder, with its settings."""
+    """Go on with the run in this folder, with its settings; --steps gives it more steps."""
     json: bool = False
     """Print the last metrics as a JSON line."""
 
@@ -109,7 +109,7 @@ def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None
     config = _with_home(command.config, "start_from")
     if command.resume is not None:
         folder = _folder_to_resume(command.resume, RLRunFolder, "train")
-        config = folder.config()
+        config = _with_more_steps(folder.config(), config)
     else:
         folder = RLRunFolder(command.out or Path("runs") / config.name)
     with _to_go_on("train-rl", folder):
@@ -322,7 +322,7 @@ def report(out: Path = DEFAULT_OUT, budget: BudgetName | None = None, json: bool
 
 def _folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Folder:
     """Open the run that `--resume` names, which stands alone and must be of this command's kind."""
-    others = [name for name in _options() if name not in ("resume", "json", "no-json")]
+    others = [name for name in _options() if name not in ("resume", "steps", "json", "no-json")]
     if others:
         raise ValueError(
             "--resume goes on with the settings of its run: it cannot be combined with "
@@ -332,6 +332,11 @@ def _folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Fol
     if not isinstance(folder, kind):
         raise ValueError(f"{path} goes on with plastic {other_command} --resume")
     return folder
+
+
+def _with_more_steps(config: Config, asked: Config) -> Config:
+    """Return the settings of a run to go on with, with the steps of the command line, if any."""
+    return replace(config, steps=asked.steps) if "steps" in _options() else config
 
 
 def _options() -> list[str]:

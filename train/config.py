@@ -3,7 +3,8 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 import tyro
@@ -13,11 +14,13 @@ from agents import ImageLabelEncoder, PlasticNetwork, PrototypicalNetwork, make_
 from agents.encoders import EncoderName
 from agents.network import RULES, CellName, FormName, RuleName
 from agents.rules import RuleSettings
+from plastic_envs.checks import check_bool, check_choice, check_int, check_number, shown
 from plastic_envs.images import Split
 from plastic_envs.images.sources import SourceName
 from plastic_envs.tasks import Copy, CueReward, FewShot, Regression, SequenceTask
 from plastic_envs.tasks.few_shot import LabelMode, QuerySampling
 from train.objectives import objective_of
+from train.splits import task_for, task_kwargs
 
 ModelName = Literal["plastic", "prototypical"]
 TaskName = Literal["copy", "cue-reward", "few-shot", "regression"]
@@ -60,6 +63,14 @@ class NetworkConfig:
     plasticity: Annotated[RuleSettings, tyro.conf.arg(name="")] = field(
         default_factory=RuleSettings
     )
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: If one is of the wrong type or out of range.
+        """
+        check_settings(self, **NETWORK_LIMITS, filters={"minimum": 1, "maximum": 2**12})
 
     def build(self, task: SequenceTask, seed: int) -> Network:
         """Make the network for a task, its initial parameters drawn from a seed."""
@@ -108,10 +119,22 @@ class FewShotConfig:
     """Where the images come from; "glyphs" needs no data."""
     root: str | None = None
     """Folder or file of the data, for the other sources."""
+    image_size: int | None = None
+    """Height and width to which images of omniglot and of folders are resized; folders of images
+    of different sizes need it."""
     label_mode: LabelMode = "with_image"
     """Whether a label comes with its image or a step later."""
     augment: bool = False
     """Change training images at random: for photographs."""
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: If one is of the wrong type or out of range.
+        """
+        least = {"n_way": 2, "k_shot": 1, "n_query": 1, "image_size": 1}
+        check_settings(self, **{name: {"minimum": value} for name, value in least.items()})
 
 
 @dataclass(frozen=True)
@@ -161,31 +184,24 @@ class TrainConfig:
         """Check what types do not say.
 
         Raises:
-            ValueError: If a number is out of range, or another task than the chosen one is set.
+            ValueError: If a setting is of the wrong type or out of range, or another task than the
+                chosen one is set.
         """
-        for name in ("batch_size", "eval_every", "eval_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.network.filters < 1:
-            raise ValueError(f"filters must be at least 1, got {self.network.filters}")
+        positive, at_least_0 = {"above": 0}, {"minimum": 0}
+        check_settings(
+            self,
+            eval_every={"minimum": 1},
+            **{key: {"minimum": 1, "maximum": 2**20} for key in ("batch_size", "eval_episodes")},
+            **dict.fromkeys(("learning_rate", "max_grad_norm"), positive),
+            weight_decay=at_least_0,
+            **RUN_LIMITS,
+        )
         if self.network.freeze_slow_weights and (
             self.network.rule == "none" or self.network.model == "prototypical"
         ):
             raise ValueError(
                 "freeze_slow_weights leaves a network without plastic weights nothing to learn"
             )
-        for name in ("steps", "seed", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.seed >= 2**63:
-            raise ValueError(f"seed must be below 2**63, got {self.seed}")
-        for name in ("learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.task not in ENV_IDS:
-            raise ValueError(f"task must be one of {', '.join(ENV_IDS)}, got {self.task!r}")
         for name in ENV_IDS:
             settings = getattr(self, _field_of(name))
             if name != self.task and settings != type(settings)():
@@ -228,13 +244,22 @@ class TrainConfig:
         """Return the chosen task with its settings, with the classes of a split."""
         task: SequenceTask = getattr(self, _field_of(self.task))
         if isinstance(task, FewShotConfig):
-            task = FewShot(**asdict(task))
-        return task.for_split(split)
+            given = {name: value for name, value in asdict(task).items() if value is not None}
+            task = FewShot(**given, split=split)
+        return task_for(task, split)
 
     def task_kwargs(self, split: Split) -> dict[str, Any]:
         """Return the keyword arguments of that task, for `gym.make`."""
-        task: Any = self.task_for(split)
-        return asdict(task)
+        return task_kwargs(self.task_for(split))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the step size does not depend on how many steps there are."""
+        return self.schedule == "constant"
+
+    def validates_at(self, step: int) -> bool:
+        """Say whether there is a validation at a step, even if the run does not end there."""
+        return step % self.eval_every == 0
 
     @property
     def loss_steps(self) -> Literal["scored", "all"]:
@@ -264,7 +289,7 @@ class TrainConfig:
         Raises:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
-        return from_dict(TrainConfig, json.loads(text))
+        return from_dict(TrainConfig, read_settings(text))
 
 
 def _changed(settings: Any) -> str:
@@ -277,22 +302,90 @@ def _field_of(task: str) -> str:
     return task.replace("-", "_")
 
 
+RUN_LIMITS: dict[str, dict[str, Any]] = {
+    "steps": {"minimum": 0},
+    "seed": {"minimum": 0, "maximum": 2**63 - 1},
+    "threads": {"minimum": 1, "maximum": 1024},
+}
+"""Bounds of what every run is told."""
+
+NETWORK_LIMITS: dict[str, dict[str, Any]] = {
+    "hidden_size": {"minimum": 1, "maximum": 2**14},
+    "extra_dim": {"minimum": 0, "maximum": 2**14},
+}
+"""Bounds of sizes, with which the parameters still fit into the memory of a large machine."""
+
+
+def check_settings(settings: Any, **limits: dict[str, Any]) -> None:
+    """Check that settings are of the types that they are declared with, and within bounds.
+
+    NumPy's numbers become Python's.
+
+    Args:
+        settings: A frozen dataclass.
+        **limits: Arguments of `check_int` or `check_number` for a setting, by its name.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    hints = get_type_hints(type(settings))
+    for name, hint in hints.items():
+        value = getattr(settings, name)
+        if value is None and type(None) in get_args(hint):
+            continue
+        options = [option for option in get_args(hint) if option is not type(None)]
+        if get_origin(hint) in (Union, UnionType) and len(options) == 1:
+            hint = options[0]
+        value = _checked(name, value, hint, limits.get(name, {}))
+        object.__setattr__(settings, name, value)
+
+
+def _checked(name: str, value: Any, hint: Any, limits: dict[str, Any]) -> Any:
+    if hint is int:
+        return check_int(name, value, **limits)
+    if hint is float:
+        return check_number(name, value, **limits)
+    if hint is bool:
+        return check_bool(name, value)
+    if get_origin(hint) is Literal:
+        return check_choice(name, value, get_args(hint))
+    if not _fits(value, hint):
+        raise ValueError(f"{name} must be {_written(hint)}, got {shown(value)}")
+    return value
+
+
+def read_settings(text: str) -> Any:
+    """Read JSON, in which there are neither infinite numbers nor such that are none.
+
+    Raises:
+        ValueError: If it is not JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number of JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def from_dict(cls: type[_T], data: Any) -> _T:
     """Make a dataclass, with those in it, from what `dataclasses.asdict` returned."""
     if not isinstance(data, dict):
-        raise ValueError(f"settings of {cls.__name__} must be an object, got {data!r}")
+        raise ValueError(f"settings of {cls.__name__} must be an object, got {shown(data)}")
     made = {}
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for name, value in data.items():
         if name not in known:
-            raise ValueError(f"{cls.__name__} has no setting {name!r}")
+            raise ValueError(f"{cls.__name__} has no setting {shown(name)}")
         if is_dataclass(hints[name]):
             made[name] = from_dict(hints[name], value)
         elif _fits(value, hints[name]):
             made[name] = value
         else:
-            raise ValueError(f"{name} must be {_written(hints[name])}, got {value!r}")
+            raise ValueError(f"{name} must be {_written(hints[name])}, got {shown(value)}")
     return cls(**made)
 
 
@@ -302,15 +395,19 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in get_args(hint)
     if get_origin(hint) is dict:
         _, values = get_args(hint)
-        return isinstance(value, dict) and all(_fits(part, values) for part in value.values())
+        return isinstance(value, dict) and all(
+            isinstance(name, str) and _fits(part, values) for name, part in value.items()
+        )
     if get_args(hint):
         return any(_fits(value, option) for option in get_args(hint))
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
-    return isinstance(value, (int, float) if hint is float else hint)
+    if hint is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, hint)
 
 
 def _written(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(repr, get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) else str(hint)
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 import plastic_envs  # noqa: F401 (registers the environments)
 from agents import PlasticNetwork
+from plastic_envs.checks import check_int
 from plastic_envs.tasks import SequenceTask
 from plastic_envs.tasks.draws import FloatArray
 from train.batches import Inputs, blocks, inputs_of
@@ -72,10 +73,9 @@ def evaluate(
         FileNotFoundError: If the run or the checkpoint does not exist.
         ValueError: If it cannot be read, there are too few episodes, or the seed is negative.
     """
-    if num_episodes < 2:
-        raise ValueError(f"num_episodes must be at least 2, got {num_episodes}")
-    if seed is not None and seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+    num_episodes = check_int("num_episodes", num_episodes, minimum=2)
+    if seed is not None:
+        seed = check_int("seed", seed, maximum=2**63 - 1)
     config = folder.config()
     network, step = folder.load_network(checkpoint)
     task = config.task_for("test")

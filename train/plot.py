@@ -36,8 +36,8 @@ def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = 
     Raises:
         FileNotFoundError: If a run does not exist.
         IsADirectoryError: If `output` is a folder.
-        ValueError: If there is no run, a run has no metrics yet, the tasks differ, or there is no
-            such format.
+        ValueError: If there is no run, a run has no metrics yet or not all of them any more, the
+            tasks differ, or there is no such format.
     """
     folders = list({folder.path.resolve(): folder for folder in folders}.values())
     if not folders:
@@ -92,7 +92,7 @@ def _rl_figure(folders: Sequence[RLRunFolder]) -> Figure:
     configs = [folder.config() for folder in folders]
     _check_one_task(folders, [(config.env, config.env_kwargs) for config in configs])
     curves = [_curve(*each) for each in zip(folders, _rl_labels(configs), strict=True)]
-    task, name = configs[0].task, "return of an episode"
+    task, name = configs[0].task_for("validation"), "return of an episode"
     levels: dict[str, float] = {}
     if task is not None:
         name, levels = task.score_name, _apart(reference_scores(task))
@@ -165,6 +165,7 @@ def _with_differences(
 
 
 def _curve(folder: RunFolder | RLRunFolder, label: str) -> Curve:
+    folder.check_whole()
     records = folder.metrics()
     if not records:
         raise ValueError(f"{folder.path} has no metrics yet")

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from PIL import Image
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from train.rl_environments import evaluation_seed, make_vec
-from train.rl_evaluation import takes_most_probable
+from train.rl_config import RLConfig
+from train.rl_environments import make_vec, said
+from train.rl_evaluation import seed_of, takes_most_probable
 from train.run_folder import CheckpointName, RLRunFolder
 
 _MOVING = (".gif", ".webp", ".png")
@@ -39,8 +40,8 @@ def record(
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
-        ValueError: If it cannot be read, the environment shows no pictures, or there is no such
-            format.
+        ValueError: If it cannot be read, the environment shows no pictures, the seed is out of
+            range, or there is no such format.
     """
     if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"there is no picture format {output.suffix!r}: try .gif or .png")
@@ -57,9 +58,17 @@ def record(
 
 def _frames(folder: RLRunFolder, checkpoint: CheckpointName, seed: int | None) -> list[Image.Image]:
     config = folder.config()
-    model = folder.load_model(checkpoint)
-    seed = evaluation_seed(config) if seed is None else seed
-    env = make_vec(config, 1, "rgb_array", AutoresetMode.NEXT_STEP)
+    seed = seed_of(config, seed)
+    env = make_vec(config, 1, "test", "rgb_array", AutoresetMode.NEXT_STEP)
+    try:
+        return _played(env, folder.load_model(checkpoint, env), seed, config)
+    finally:
+        env.close()
+
+
+def _played(
+    env: VectorEnv[Any, Any, Any], model: BaseAlgorithm, seed: int, config: RLConfig
+) -> list[Image.Image]:
     deterministic = takes_most_probable(config.deterministic, env)
     frames: list[Image.Image] = []
     with torch.random.fork_rng(devices=[]):
@@ -75,15 +84,14 @@ def _frames(folder: RLRunFolder, checkpoint: CheckpointName, seed: int | None) -
             ended = np.logical_or(terminated, truncated)
             if ended[0]:
                 break
-    env.close()
     return frames
 
 
 def _frame(env: VectorEnv[Any, Any, Any]) -> Image.Image:
     try:
         pictures: Any = env.render()
-    except (gym.error.Error, NotImplementedError) as error:  # such as pygame that is missing
-        raise ValueError(f"the environment shows no pictures: {error}") from error
-    if pictures is None or pictures[0] is None:
-        raise ValueError("the environment shows no pictures")
-    return Image.fromarray(np.asarray(pictures[0]))
+        if pictures is None or pictures[0] is None:
+            raise ValueError("render() returns None")
+        return Image.fromarray(np.asarray(pictures[0]))
+    except Exception as error:  # such as pygame that is missing
+        raise ValueError(f"the environment shows no pictures: {said(error)}") from error

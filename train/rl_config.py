@@ -1,7 +1,9 @@
 """Settings of a reinforcement learning run, and their file."""
 
+import importlib
 import json
-import math
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -10,13 +12,19 @@ import tyro
 from agents.network import RULES, CellName, RuleName
 from agents.rules import RuleSettings
 from plastic_envs import ids, make_task
+from plastic_envs.images import Split
 from plastic_envs.tasks import InteractiveTask, SequenceTask
-from train.config import from_dict
+from train.config import NETWORK_LIMITS, RUN_LIMITS, check_settings, from_dict, read_settings
+from train.splits import split_kwargs, task_for
 
 CoreName = Literal["plastic", "lstm", "gru", "rnn", "mlp"]  # as in agents.sb3, not always there
 
 _KIND = "reinforcement"
 _ROLLOUT = 128  # steps that a rollout has at least
+_RESERVED = (  # arguments of gym.make_vec, and the picture's
+    *("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "autoreset_mode"),
+    "render_mode",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,14 @@ class RLNetworkConfig:
     plasticity: Annotated[RuleSettings, tyro.conf.arg(name="")] = field(
         default_factory=RuleSettings
     )
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: If one is of the wrong type or out of range.
+        """
+        check_settings(self, **NETWORK_LIMITS)
 
     @property
     def name(self) -> str:
@@ -60,7 +76,8 @@ class PPOConfig:
     n_steps: int | None = None
     """Steps of each environment in a rollout; whole episodes of our tasks, 128 steps or more."""
     minibatches: int = 4
-    """Minibatches of whole environments in an epoch."""
+    """Largest number of minibatches in an epoch: each has num_envs / minibatches whole
+    environments, rounded up, and the last one what is left."""
     n_epochs: int = 4
     """Times that an update goes through the rollout."""
     learning_rate: float = 1e-3
@@ -82,6 +99,21 @@ class PPOConfig:
     log_std_init: float = 0.0
     """Logarithm of the first standard deviation of real actions."""
 
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: If one is of the wrong type or out of range.
+        """
+        check_settings(
+            self,
+            n_steps={"minimum": 2, "maximum": 2**20},
+            **{key: {"minimum": 1} for key in ("minibatches", "n_epochs")},
+            **{key: {"above": 0} for key in ("learning_rate", "clip_range", "max_grad_norm")},
+            **{key: {"minimum": 0, "maximum": 1} for key in ("gamma", "gae_lambda")},
+            **{key: {"minimum": 0} for key in ("ent_coef", "vf_coef")},
+        )
+
 
 @dataclass(frozen=True)
 class RLConfig:
@@ -100,13 +132,18 @@ class RLConfig:
     start_from: str | None = None
     """Start with the parameters of the best agent of this run, as after an easier lesson."""
     steps: int = 1_000_000
-    """Environment steps, all environments together, rounded up to whole rollouts."""
+    """Environment steps, all environments together; the run ends with the first rollout
+    (n_steps of num_envs environments) that reaches them."""
     num_envs: int = 64
     """Environments side by side."""
     eval_every: int = 50_000
-    """Environment steps between evaluations, rounded up to whole rollouts."""
+    """Environment steps between evaluations: there is one after the first rollout that reaches a
+    multiple of them, and one at the end."""
     eval_episodes: int = 256
     """Episodes of an evaluation, always the same ones."""
+    eval_max_steps: int | None = None
+    """Steps after which an episode of an evaluation is cut off; by default as many as the
+    environment itself allows, or 10,000 where it names no limit."""
     deterministic: bool | None = None
     """Evaluate the most probable actions instead of drawing them; by default where they are
     real."""
@@ -119,36 +156,25 @@ class RLConfig:
         """Check what types do not say.
 
         Raises:
-            ValueError: If a number is out of range.
+            ValueError: If a setting is of the wrong type or out of range.
         """
-        ppo = self.ppo
-        for name in ("steps", "num_envs", "eval_every", "minibatches", "n_epochs", "hidden_size"):
-            owner = next(part for part in (self, ppo, self.network) if hasattr(part, name))
-            if getattr(owner, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(owner, name)}")
-        if self.eval_episodes < 2:
-            raise ValueError(f"eval_episodes must be at least 2, got {self.eval_episodes}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be from 0 to 2**63 - 1, got {self.seed}")
-        if ppo.n_steps is not None and ppo.n_steps < 2:
-            raise ValueError(f"n_steps must be at least 2, got {ppo.n_steps}")
-        if ppo.minibatches > self.num_envs:
+        check_settings(
+            self,
+            num_envs={"minimum": 1, "maximum": 2**16},
+            eval_every={"minimum": 1},
+            eval_episodes={"minimum": 2, "maximum": 2**20},
+            eval_max_steps={"minimum": 1},
+            **RUN_LIMITS | {"steps": {"minimum": 1}},
+        )
+        for name in _RESERVED:
+            self._leave_to_programs(name)
+        minibatches = self.ppo.minibatches
+        if minibatches > self.num_envs:
             raise ValueError(
                 f"minibatches are whole environments: at most num_envs={self.num_envs} of them, "
-                f"got {ppo.minibatches}"
+                f"got {minibatches}"
             )
-        for name in ("learning_rate", "clip_range", "max_grad_norm"):
-            if not getattr(ppo, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(ppo, name)}")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(ppo, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(ppo, name)}")
-        for name in ("ent_coef", "vf_coef"):
-            if not 0 <= getattr(ppo, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0, got {getattr(ppo, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.task_id == "PlasticFewShot-v0" and self.previous_action_reward:
+        if _registered(self.env) == "PlasticFewShot-v0" and self.previous_action_reward:
             raise ValueError(
                 "images come with their labels: previous_action_reward must be off for "
                 "PlasticFewShot-v0 (--no-previous-action-reward)"
@@ -166,14 +192,43 @@ class RLConfig:
 
     @property
     def task(self) -> SequenceTask | InteractiveTask | None:
-        """The task behind the id, or None if the environment is not one of ours."""
-        return make_task(self.task_id, **self.env_kwargs) if self.task_id else None
+        """The task behind the id, or None if the environment is not one of ours.
+
+        Raises:
+            ValueError: If `env_kwargs` do not fit.
+        """
+        if self.task_id is None:
+            return None
+        self._leave_to_programs("split")
+        try:
+            return make_task(self.task_id, **self.env_kwargs)
+        except TypeError as error:
+            raise ValueError(f"env_kwargs do not fit {self.env}: {error}") from error
+
+    def task_for(self, split: Split) -> SequenceTask | InteractiveTask | None:
+        """Return the task with the classes of a split, or None if it is not one of ours."""
+        return None if self.task is None else task_for(self.task, split)
+
+    def env_kwargs_for(self, split: Split) -> dict[str, Any]:
+        """Return the arguments of the environment that make it play a split, if it is ours."""
+        task = self.task
+        return self.env_kwargs | ({} if task is None else split_kwargs(task, split))
 
     @property
     def task_id(self) -> str | None:
-        """The id of that task, without the module."""
-        env_id = self.env.removeprefix("plastic_envs:")
-        return env_id if env_id in ids() else None
+        """The id of that task, with version and without the module that registers it.
+
+        The module is imported, as Gymnasium does when it makes the environment.
+        """
+        module, _, _ = self.env.rpartition(":")
+        if module:
+            with suppress(Exception):  # making the environment says what it is
+                importlib.import_module(module)
+        return _registered(self.env)
+
+    def _leave_to_programs(self, name: str) -> None:
+        if name in self.env_kwargs:
+            raise ValueError(f"env_kwargs cannot set {name}: the programs do, each as it needs")
 
     @property
     def higher_is_better(self) -> bool:
@@ -194,14 +249,33 @@ class RLConfig:
         return self.n_steps * self.num_envs
 
     @property
-    def rollouts_per_evaluation(self) -> int:
-        """Rollouts between two evaluations."""
-        return -(-self.eval_every // self.steps_per_rollout)
+    def total_steps(self) -> int:
+        """Steps of the run: those that were asked for, rounded up to whole rollouts."""
+        return -(-self.steps // self.steps_per_rollout) * self.steps_per_rollout
+
+    def validates_at(self, step: int) -> bool:
+        """Say whether there is an evaluation at a step, even if the run does not end there.
+
+        There is one at the end of the first rollout at or after each multiple of `eval_every`.
+        """
+        before = step - self.steps_per_rollout
+        return step == 0 or step // self.eval_every > before // self.eval_every
+
+    def next_evaluation(self, step: int) -> int:
+        """Return the step of the first evaluation after a step, at most that of the run's end."""
+        beat = (step // self.eval_every + 1) * self.eval_every
+        rounded = -(-beat // self.steps_per_rollout) * self.steps_per_rollout
+        return min(rounded, self.total_steps)
 
     @property
-    def num_evaluations(self) -> int:
-        """Evaluations of the run, without that of the agent that has learned nothing."""
-        return -(-self.steps // (self.rollouts_per_evaluation * self.steps_per_rollout))
+    def is_constant(self) -> bool:
+        """Whether the step size does not depend on how many steps there are."""
+        return self.ppo.schedule == "constant"
+
+    @property
+    def envs_per_minibatch(self) -> int:
+        """Environments in a minibatch; the last one may have fewer."""
+        return -(-self.num_envs // self.ppo.minibatches)
 
     def ppo_kwargs(self) -> dict[str, Any]:
         """Return the arguments of PPO but for policy and seed, by Stable-Baselines3's names."""
@@ -210,15 +284,15 @@ class RLConfig:
         return {
             **{name: getattr(ppo, name) for name in (*names, "vf_coef", "max_grad_norm")},
             "n_steps": self.n_steps,
-            "batch_size": -(-self.num_envs // ppo.minibatches) * self.n_steps,
+            "batch_size": self.envs_per_minibatch * self.n_steps,
             "device": "cpu",
         }
 
-    def learning_rate_at(self, evaluation: int) -> float:
-        """Return the step size of the updates after an evaluation."""
-        if self.ppo.schedule == "constant":
+    def learning_rate_at(self, step: int) -> float:
+        """Return the step size of the updates after the evaluation at a step."""
+        if self.is_constant:
             return self.ppo.learning_rate
-        return self.ppo.learning_rate * (1 - evaluation / self.num_evaluations)
+        return self.ppo.learning_rate * (1 - step / self.total_steps)
 
     def to_json(self) -> str:
         """Write the settings as JSON."""
@@ -231,11 +305,20 @@ class RLConfig:
         Raises:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
-        data = json.loads(text)
+        data = read_settings(text)
         if not is_rl_config(data):
             raise ValueError("these are not the settings of a reinforcement learning run")
         del data["kind"]
         return from_dict(RLConfig, data)
+
+
+def _registered(env: str) -> str | None:
+    """Return the id of a task that an environment's name stands for; the newest without version."""
+    name = env.rpartition(":")[2]
+    if name in ids():
+        return name
+    versions = [found for found in ids() if re.fullmatch(re.escape(name) + r"-v\d+", found)]
+    return max(versions, key=lambda found: int(found.rpartition("-v")[2]), default=None)
 
 
 def is_rl_config(data: Any) -> bool:

@@ -1,5 +1,6 @@
 """Scoring an agent that acts."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,17 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from plastic_envs.checks import check_int
 from train.evaluation import summary
 from train.references import reference_scores
 from train.rl_config import RLConfig
 from train.rl_environments import evaluation_seed, make_evaluation_vec
 from train.run_folder import CheckpointName, Record, RLRunFolder
+
+logger = logging.getLogger(__name__)
+
+LARGEST_SEED = 2**32 - 1
+"""Of an environment, by which torch and NumPy are seeded, too."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +62,16 @@ def evaluate_agent(
         FileNotFoundError: If the run or the checkpoint does not exist.
         ValueError: If it cannot be read, there are too few episodes, or the seed is out of range.
     """
-    if num_episodes < 2:
-        raise ValueError(f"num_episodes must be at least 2, got {num_episodes}")
-    if seed is not None and not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    num_episodes = check_int("num_episodes", num_episodes, minimum=2)
     config = folder.config()
-    model = folder.load_model(checkpoint)
-    seed = evaluation_seed(config) if seed is None else seed
-    env = make_evaluation_vec(config, num_episodes)
-    measures = measure(config, model, env, num_episodes, seed)
-    env.close()
+    seed = seed_of(config, seed)
+    env = make_evaluation_vec(config, num_episodes, "test")
+    try:
+        model = folder.load_model(checkpoint, env)
+        measures = measure(config, model, env, num_episodes, seed)
+    finally:
+        env.close()
+    task = config.task_for("test")
     return {
         "run": str(folder.path),
         "env": config.env,
@@ -75,8 +82,19 @@ def evaluate_agent(
         "episodes": num_episodes,
         "seed": seed,
         **summary(measures),
-        "references": {} if config.task is None else reference_scores(config.task),
+        "references": {} if task is None else reference_scores(task),
     }
+
+
+def seed_of(config: RLConfig, seed: int | None) -> int:
+    """Return the seed that somebody asked for, or that of the run's test episodes.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+    if seed is None:
+        return evaluation_seed(config)
+    return check_int("seed", seed, maximum=LARGEST_SEED)
 
 
 def measure(
@@ -87,7 +105,15 @@ def measure(
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
     """Let an agent play as the settings of a run say; return its measures per episode."""
-    return measures_of(config, play(model, env, num_episodes, seed, config.deterministic))
+    played = play(model, env, num_episodes, seed, config.deterministic)
+    limit = getattr(env, "cut_after", None)
+    if limit is not None and (cut := sum(len(each.rewards) >= limit for each in played)):
+        logger.warning(
+            "%d of %d episodes of %s were cut off after %d steps (--eval-max-steps): scores are "
+            "of what was played",
+            *(cut, len(played), config.env, limit),
+        )
+    return measures_of(config, played)
 
 
 def play(

@@ -19,14 +19,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents import ImageLabelEncoder, PlasticNetwork, Probes
+from plastic_envs.images import SPLITS
 from plastic_envs.tasks import FewShot, SequenceTask
 from train.batches import Batch, Sampler, blocks, embedded, share_of, whole
 from train.config import Network, TrainConfig
 from train.distributed import ALONE, Processes
+from train.files import naming
 from train.networks import image_encoder_of, load_image_encoder
 from train.objectives import masked_mean, objective_of
 from train.plotting import episode_figure
-from train.run_folder import Record, RunFolder, load_parameters
+from train.run_folder import Record, RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,9 @@ def train(
     numbers of an uninterrupted one (same machine, same number of threads).
 
     Args:
-        config: Settings; for a resumed run, those of its folder.
+        config: Settings; for a resumed run, those of its folder, or those with more steps. If the
+            step size does not depend on the number of steps, it ends as if it had had them from
+            the start.
         folder: Where the run is kept.
         resume: Go on with the run in `folder` instead of starting one.
         progress: Show a progress bar.
@@ -62,31 +66,56 @@ def train(
         The last metrics record.
 
     Raises:
+        BlockingIOError: If another process is at work in the folder.
         FileExistsError: If a new run is to start in a folder that holds one.
+        FileNotFoundError: If a file of the run to go on with is missing.
         NonFiniteLossError: If the loss becomes infinite or not a number. The checkpoints stay.
+        OSError: If the folder cannot be written.
         OtherProcessError: In all processes but the first, if the first cannot go on.
-        ValueError: If the processes cannot share a batch equally, or settings do not fit.
+        ValueError: If the processes cannot share a batch equally, settings do not fit, or the files
+            of the run do not belong together.
     """
+    if not resume:
+        processes.on_first(folder.check_unused)
     if config.batch_size % processes.size:
         raise ValueError(
             f"batch_size must be divisible by the number of processes, {processes.size}, "
             f"got {config.batch_size}"
         )
-    network = config.network.build(config.task_for("train"), config.seed)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    network = _checked_network(config)
+    if config.encoder_run is not None and not folder.checkpoint_path("last").exists():
+        load_image_encoder(network, RunFolder(Path(config.encoder_run)))
+    if config.frozen:
+        image_encoder_of(network).freeze()
+    with ExitStack() as stack:
+        processes.on_first(stack.enter_context, folder.at_work(config, resume=resume))
+        logger.info("training in %s", folder.path)
+        return _Training(config, network, folder, processes).run(progress)
+
+
+def _checked_network(config: TrainConfig) -> Network:
+    """Build the network of a run, once the tasks of all splits are known to suit it.
+
+    So a run that could not be validated, or scored in the end, does not begin.
+
+    Raises:
+        ValueError: If something does not fit.
+    """
+    train, *others = (config.task_for(split) for split in SPLITS)
+    for split, task in zip(SPLITS[1:], others, strict=True):
+        if task.observation_space != train.observation_space:
+            raise ValueError(
+                f"the {split} split shows {task.observation_space}, but the train split "
+                f"{train.observation_space}: one network cannot take both"
+            )
+    network = config.network.build(train, config.seed)
     if isinstance(network, PlasticNetwork):
         able = network.supported_forms()
         if network.form not in ("auto", *able):
             raise ValueError(f"form {network.form!r} cannot compute this network: {able} can")
-    if config.encoder_run is not None and not folder.checkpoint_path("last").exists():
-        load_image_encoder(network, RunFolder(Path(config.encoder_run)))
-    if not resume:
-        processes.on_first(folder.create, config)
-    logger.info("training in %s", folder.path)
-    if config.frozen:
-        image_encoder_of(network).freeze()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    return _Training(config, network, folder, processes).run(progress)
+    return network
 
 
 def evaluation_seed(config: TrainConfig) -> int:
@@ -111,6 +140,7 @@ class _Training:
         self, config: TrainConfig, network: Network, folder: RunFolder, processes: Processes
     ) -> None:
         self.config, self.network, self.folder = config, network, folder
+        self.events_path = folder.path / "events.out.tfevents"
         self.processes = processes
         self.task = config.task_for("validation")
         self.objective = objective_of(self.task)
@@ -124,9 +154,11 @@ class _Training:
         self.best: Record | None = None
         self.recent: list[tuple[float, float]] = []  # loss and gradient norm since validation
         if folder.checkpoint_path("last").exists():
-            self._restore()
+            standing = folder.restore("last", network, self.optimizer)
+            self.step, self.seconds = standing.step, standing.seconds
+            self.best = standing.best
         # From here on the first process may write a checkpoint: all have read the one there was.
-        processes.on_first(folder.drop_after, self.step if self.best else -1)
+        processes.on_first(lambda: None)
         self.sample_training = self._sampler(config.task_for("train"))
         if processes.is_first:
             self.validation = self._sampler(self.task)(config.eval_episodes, self._seed(_VALIDATE))
@@ -145,7 +177,8 @@ class _Training:
         )
         with ExitStack() as stack, bar:
             if first:
-                writer = SummaryWriter(str(self.folder.path), purge_step=self.step + 1)
+                with naming(self.events_path):
+                    writer = SummaryWriter(str(self.folder.path), purge_step=self.step + 1)
                 self.writer = stack.enter_context(writer)
             if self.best is None:
                 self.processes.on_first(self._validate)
@@ -159,10 +192,7 @@ class _Training:
                     self.recent = []
                     if record is not None:
                         bar.set_postfix(val_score=f"{record['val_score']:.4f}")
-        records = self.folder.metrics()
-        if not records:
-            raise ValueError(f"{self.folder.metrics_path} is missing: the run is not whole")
-        return records[-1]
+        return self.folder.metrics()[-1]
 
     def _train_step(self) -> tuple[float, float]:
         config, rank, size = self.config, self.processes.rank, self.processes.size
@@ -214,11 +244,18 @@ class _Training:
         self.folder.append(
             self.folder.timing_path, {"step": self.step, "seconds": round(self.seconds, 3)}
         )
-        self._log(record, answers, probes)
-        if self.best is None or self._is_better(record["val_score"], self.best["val_score"]):
-            self.best = {"step": self.step, "val_score": record["val_score"]}
-            self.folder.save_checkpoint("best", self._checkpoint())
-        self.folder.save_checkpoint("last", self._checkpoint())
+        with naming(self.events_path):
+            self._log(record, answers, probes)
+        if self.best is not None and not self.config.validates_at(self.step):
+            self.folder.keep_regular(self.best)
+        best = {"step": self.step, "val_score": record["val_score"]}
+        if self.best is not None and not self._is_better(best["val_score"], self.best["val_score"]):
+            best = self.best
+        checkpoint = self._checkpoint(best)
+        if best is not self.best:
+            self.folder.save_checkpoint("best", checkpoint)
+        self.best = best
+        self.folder.save_checkpoint("last", checkpoint)
         return record
 
     def _is_better(self, score: float, other: float) -> bool:
@@ -249,21 +286,13 @@ class _Training:
             self.writer.add_figure("episode", figure, self.step)
         self.writer.flush()
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _checkpoint(self, best: Record) -> dict[str, Any]:
+        standing = self.folder.standing_at(self.step, self.seconds, best, self.config)
         return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": self.best,
+            **standing.content(),
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-
-    def _restore(self) -> None:
-        content = self.folder.load_checkpoint("last")
-        load_parameters(self.network, content, self.folder.checkpoint_path("last"))
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.step, self.best = content["step"], content["best"]
-        self.seconds = content["seconds"]
 
     def _sampler(self, task: SequenceTask) -> Sampler:
         """Return how episodes are drawn; a frozen encoder sees every image once, now."""
@@ -281,9 +310,10 @@ class _Training:
 
     def _not_finite(self, what: str) -> NonFiniteLossError:
         kept = self.folder.checkpoint_path("last")
+        good = f"The last good checkpoint is {kept}. " if kept.exists() else ""
         return NonFiniteLossError(
-            f"stopped at step {self.step}: {what}. The last good checkpoint is {kept}. A smaller "
-            f"learning rate (now {self.config.learning_rate:g}) or gradient bound may help."
+            f"stopped at step {self.step}: {what}. {good}A smaller learning rate (now "
+            f"{self.config.learning_rate:g}) or gradient bound may help."
         )
 
 

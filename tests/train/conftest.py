@@ -34,8 +34,8 @@ RL_TASKS = {
 NUM_CLASSES = 16  # 10 of them for training, 3 for validation, 3 for testing
 
 
-class StoppedError(Exception):
-    """Stands for whatever stops a program."""
+class StoppedError(BaseException):
+    """Stands for whatever stops a program from outside, at any moment."""
 
 
 @pytest.fixture(autouse=True)

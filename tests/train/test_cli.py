@@ -123,7 +123,7 @@ def test_an_agents_run_without_a_folder_is_named_by_its_settings(command, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "options", [["--steps", 9], ["--seed=3"], ["--no-previous-action-reward"], ["--out", "other"]]
+    "options", [["--seed=3"], ["--no-previous-action-reward"], ["--out", "other"]]
 )
 def test_an_agents_run_does_not_go_on_with_other_settings(make_rl_run, command, caplog, options):
     run = make_rl_run()
@@ -277,9 +277,9 @@ def test_missing_images_are_told_on_stderr_without_a_traceback(tmp_path):
         (["train-rl", "--env", "Absent-v0"], "the environment 'Absent-v0' cannot be made"),
         (["train-rl", "--env-kwargs", "arms", 3], "Bandit has no argument 'arms'"),
         (["train-rl", "--num-envs", 2], "at most num_envs=2 of them, got 4"),
-        (["train-rl", "--steps", 0], "steps must be at least 1, got 0"),
+        (["train-rl", "--steps", 0], "steps must be an integer of at least 1, got 0"),
         (["train-rl", "--start-from", "absent"], "absent"),
-        (["train", "--steps", -1], "steps must be at least 0"),
+        (["train", "--steps", -1], "steps must be an integer of at least 0"),
         (["train", "--copy.length", 3], "the task is 'cue-reward'"),
         (["train", "--n-way", 3], "the task is 'cue-reward'"),
         (["train", "--filters", 3], "filters=3 is set, but the task has no images"),
@@ -318,4 +318,4 @@ def test_a_form_that_cannot_compute_the_network_leaves_no_folder(command, caplog
 
 def test_a_negative_seed_is_refused(run, command, caplog):
     assert command("evaluate", run.path, "--seed", -1) == (1, "")
-    assert "seed must be at least 0" in caplog.text
+    assert "seed must be an integer of at least 0" in caplog.text

@@ -227,7 +227,9 @@ def test_a_fine_tuned_encoder_may_be_augmented_and_prototypical(settings):
 @pytest.mark.parametrize("task", ["copy", "few-shot"])
 @pytest.mark.parametrize("filters", [0, -1])
 def test_filters_out_of_range_are_named_with_their_value(task, filters):
-    with pytest.raises(ValueError, match=f"filters must be at least 1, got {filters}"):
+    with pytest.raises(
+        ValueError, match=f"filters must be .* at least 1 and at most 4096, got {filters}"
+    ):
         TrainConfig(task=task, network=NetworkConfig(filters=filters))
 
 

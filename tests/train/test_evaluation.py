@@ -91,7 +91,9 @@ def test_the_chosen_checkpoint_is_scored(make_run):
 
 @pytest.mark.parametrize("count", [1, 0, -3])
 def test_too_few_episodes_are_refused(run, count):
-    with pytest.raises(ValueError, match=f"num_episodes must be at least 2, got {count}"):
+    with pytest.raises(
+        ValueError, match=f"num_episodes must be an integer of at least 2, got {count}"
+    ):
         evaluate(run, num_episodes=count)
 
 

@@ -6,6 +6,7 @@ from PIL import Image, ImageSequence
 
 from train import recording
 from train.recording import record
+from train.rl_environments import evaluation_seed
 
 
 def frames_of(path):
@@ -49,7 +50,7 @@ def test_a_task_of_ours_is_recorded(make_rl_run, tmp_path):
 
 def test_a_seed_makes_the_same_picture_and_by_default_it_is_that_of_the_run(make_rl_run, tmp_path):
     run = make_rl_run("TestCountdown-v0")  # episodes of 2 to 5 steps
-    seed = recording.evaluation_seed(run.config())
+    seed = evaluation_seed(run.config())
     paths = [
         record(run, tmp_path / f"{k}.gif", seed=given)
         for k, given in enumerate((None, seed, *range(8)))
@@ -86,6 +87,6 @@ def test_an_environment_without_pictures_is_refused(run, tmp_path, monkeypatch, 
 
 
 def test_a_missing_agent_is_named(run, tmp_path):
-    run.model_path("last").unlink()
+    run.checkpoint_path("last").unlink()
     with pytest.raises(FileNotFoundError, match=r"last\.zip does not exist"):
         record(run, tmp_path / "episode.gif", checkpoint="last")

@@ -236,7 +236,7 @@ def test_the_first_deviation_of_real_actions_can_be_set(make_rl_run):
     run = make_rl_run("PlasticCueReward-v0", log_std_init=-1.0, learning_rate=1e-9)
     deviation = run.load_model("last").policy.log_std.exp()
     torch.testing.assert_close(deviation, torch.tensor([1.0]).div(np.e), rtol=1e-4, atol=0)
-    assert isinstance(make_vec(run.config(), 1).single_action_space, spaces.Box)
+    assert isinstance(make_vec(run.config(), 1, "train").single_action_space, spaces.Box)
 
 
 @pytest.mark.parametrize(
@@ -297,3 +297,32 @@ def test_an_agent_of_another_form_is_not_started_from(make_rl_config, make_rl_ru
     with pytest.raises(FileNotFoundError, match="absent is no run folder"):
         train(make_rl_config(start_from="absent"), folder, progress=False)
     assert not folder.path.exists()
+
+
+@pytest.mark.parametrize("first", [48, 96, 144])
+def test_a_run_with_more_steps_ends_as_if_it_had_had_them_from_the_start(
+    make_rl_run, command, assert_same_agents, first
+):
+    """Also where it had ended between two evaluations, as after 48 and 144 steps."""
+    settings = {"schedule": "constant", "learning_rate": 0.1, "seed": 2}
+    folder = make_rl_run(steps=first, **settings)
+    assert command("train-rl", "--resume", folder.path, "--steps", 288)[0] == 0
+    assert_same_agents(folder, make_rl_run(steps=288, **settings))
+
+
+def test_more_steps_are_refused_where_they_would_change_those_before(make_rl_run, command, caplog):
+    run = make_rl_run()
+    before = {path: path.read_bytes() for path in run.path.iterdir()}
+    for steps, message in ((300, "falls over its 288 steps"), (287, "steps must be at least")):
+        assert command("train-rl", "--resume", run.path, "--steps", steps) == (1, "")
+        assert message in caplog.text
+    assert {path: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_a_run_takes_the_steps_that_it_was_asked_for(make_rl_config, tmp_path, caplog):
+    """At most a rollout more, of 48 steps here; evaluations follow the multiples of 70."""
+    caplog.set_level("INFO")
+    folder = RLRunFolder(tmp_path)
+    train(make_rl_config(steps=200, eval_every=70), folder, progress=False)
+    assert [record["step"] for record in folder.metrics()] == [0, 96, 144, 240]
+    assert "240 steps: 5 rollouts of 48 (12 steps of 4 environments)" in caplog.text

@@ -1,4 +1,5 @@
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from functools import partial
 import pytest
 
 import train.supervised as supervised
+from train import folder as folder_module
 from train.config import TrainConfig
 from train.run_folder import RunFolder
 from train.supervised import train
@@ -108,13 +110,14 @@ def test_a_run_cut_off_before_its_first_checkpoint_takes_the_encoder_of_the_othe
     assert_same_run(folder, make_run(**settings, **SETTINGS))
 
 
-def test_a_cut_off_line_of_metrics_is_written_anew(
-    make_config, make_run, tmp_path, interrupt, assert_same_run
+@pytest.mark.parametrize("lost", ['{"step": 6, "train_lo', '{"step": 6}\n', "\0\0\0\n\xff\n"])
+def test_a_line_behind_the_checkpoint_is_written_anew(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, lost
 ):
     config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
     interrupt(config, folder, supervised._Training, "_train_step", 5)
-    with folder.metrics_path.open("a") as file:
-        file.write('{"step": 6, "train_lo')
+    for path in (folder.metrics_path, folder.timing_path):
+        path.write_bytes(path.read_bytes() + lost.encode("latin-1"))
     train(config, folder, resume=True, progress=False)
     assert_same_run(folder, make_run(**SETTINGS))
 
@@ -138,7 +141,7 @@ def test_a_folder_with_settings_only_starts_from_the_beginning(
 
 
 @pytest.mark.parametrize(
-    "settings", [["--steps", "9"], ["--seed", "3"], ["--hidden-size", "9"], ["--out", "elsewhere"]]
+    "settings", [["--seed", "3"], ["--hidden-size", "9"], ["--out", "elsewhere"]]
 )
 def test_a_run_does_not_go_on_with_other_settings(run, command, caplog, settings):
     before = run.metrics_path.read_bytes()
@@ -202,6 +205,55 @@ def wait_for_lines(process, folder, count):
 
 
 def test_an_option_that_equals_its_default_is_refused_too(run, command, caplog):
-    default = TrainConfig().steps
-    assert command("train", "--resume", run.path, "--steps", default) == (1, "")
-    assert "cannot be combined with --steps" in caplog.text
+    default = TrainConfig().seed
+    assert command("train", "--resume", run.path, "--seed", default) == (1, "")
+    assert "cannot be combined with --seed" in caplog.text
+
+
+@pytest.mark.parametrize("first", [3, 5, 6])
+@pytest.mark.parametrize("settings", [{}, {"learning_rate": 0.1, "seed": 2}], ids=str)
+def test_a_run_with_more_steps_ends_as_if_it_had_had_them_from_the_start(
+    make_config, make_run, tmp_path, command, assert_same_run, first, settings
+):
+    """Also where it had ended, and was perhaps best, between two validations."""
+    settings = {"eval_every": 3, **settings}
+    folder = make_run(steps=first, **settings)
+    assert command("train", "--resume", folder.path, "--steps", 9)[0] == 0
+    whole = make_run(steps=9, **settings)
+    assert folder.config() == whole.config()
+    assert_same_run(folder, whole)
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_a_run_that_is_cut_off_with_more_steps_goes_on_with_them(
+    make_config, make_run, tmp_path, interrupt, assert_same_run, monkeypatch, count
+):
+    folder = make_run(steps=5, eval_every=3)
+    more = make_config(steps=9, eval_every=3)
+    interrupt(more, folder, folder_module, "write_bytes", count, resume=True)
+    train(more if count == 0 else folder.config(), folder, resume=True, progress=False)
+    assert_same_run(folder, make_run(steps=9, eval_every=3))
+
+
+def test_more_steps_are_refused_where_they_would_change_those_before(
+    run, make_run, command, caplog
+):
+    for folder, steps, message in (
+        (run, 5, "steps must be at least those that .* has already, 6, got 5"),
+        (make_run(schedule="cosine"), 9, "falls over its 6 steps .*cannot go on to 9"),
+    ):
+        before = {path: path.read_bytes() for path in folder.path.iterdir()}
+        assert command("train", "--resume", folder.path, "--steps", steps) == (1, "")
+        assert re.search(message, caplog.text)
+        assert {path: path.read_bytes() for path in folder.path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["last-regular", "best-regular", "metrics.jsonl"])
+def test_a_damaged_run_gets_no_more_steps(make_run, make_config, name):
+    folder = make_run(steps=5, eval_every=3)
+    path = folder.path / name if "." in name else folder.checkpoint_path(name)
+    path.write_bytes(path.read_bytes()[:-50])
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        train(make_config(steps=9, eval_every=3), folder, resume=True, progress=False)
+    assert {path: path.read_bytes() for path in folder.path.iterdir()} == before

@@ -1,9 +1,12 @@
 import json
 import math
-from dataclasses import asdict, replace
+import re
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agents import Gradient, Hebbian
 from agents.rules import RuleSettings
@@ -44,7 +47,10 @@ def test_settings_come_back_from_json(config):
         ({"env_kwargs": {"size": [5]}}, "env_kwargs must be dict"),
         ({"network": {"core": "transformer"}}, "core must be one of 'plastic', 'lstm'"),
         ({"network": 3}, "settings of RLNetworkConfig must be an object, got 3"),
-        ({"ppo": {"gamma": 2.0}}, "gamma must be from 0 to 1, got 2.0"),
+        (
+            {"ppo": {"gamma": 2.0}},
+            "gamma must be a finite number of at least 0 and of at most 1",
+        ),
         ({"kind": "supervised"}, "not the settings of a reinforcement learning run"),
         ({"kind": None}, "not the settings of a reinforcement learning run"),
     ],
@@ -68,36 +74,59 @@ def test_settings_left_out_of_json_are_the_defaults():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
-        ({"eval_every": -1}, "eval_every must be at least 1, got -1"),
-        ({"eval_episodes": 1}, "eval_episodes must be at least 2, got 1"),
-        ({"seed": -1}, "seed must be from 0"),
-        ({"seed": 2**63}, "seed must be from 0"),
-        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"steps": True}, "steps must be an integer of at least 1, got True"),
+        ({"num_envs": 0}, "num_envs must be an integer of at least 1 and at most 65536, got 0"),
+        ({"eval_every": -1}, "eval_every must be an integer of at least 1, got -1"),
+        (
+            {"eval_episodes": 1},
+            "eval_episodes must be an integer of at least 2 and at most 1048576",
+        ),
+        ({"eval_max_steps": 0}, "eval_max_steps must be an integer of at least 1, got 0"),
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+        ({"seed": 2**63}, "seed must be an integer of at least 0 and at most 9223372036854775807"),
+        ({"threads": 0}, "threads must be an integer of at least 1 and at most 1024, got 0"),
+        ({"threads": 10**9}, "threads must be an integer of at least 1 and at most 1024, got 10"),
         ({"num_envs": 3}, "at most num_envs=3 of them, got 4"),
-        ({"network": {"hidden_size": 0}}, "hidden_size must be at least 1, got 0"),
-        ({"ppo": {"minibatches": 0}}, "minibatches must be at least 1, got 0"),
-        ({"ppo": {"n_epochs": 0}}, "n_epochs must be at least 1, got 0"),
-        ({"ppo": {"n_steps": 1}}, "n_steps must be at least 2, got 1"),
-        ({"ppo": {"learning_rate": 0.0}}, "learning_rate must be above 0, got 0.0"),
-        ({"ppo": {"learning_rate": math.nan}}, "learning_rate must be above 0, got nan"),
-        ({"ppo": {"clip_range": -0.1}}, "clip_range must be above 0"),
-        ({"ppo": {"max_grad_norm": 0.0}}, "max_grad_norm must be above 0"),
-        ({"ppo": {"gamma": 1.1}}, "gamma must be from 0 to 1, got 1.1"),
-        ({"ppo": {"gae_lambda": math.nan}}, "gae_lambda must be from 0 to 1, got nan"),
-        ({"ppo": {"ent_coef": -1.0}}, "ent_coef must be at least 0, got -1.0"),
-        ({"ppo": {"vf_coef": math.inf}}, "vf_coef must be at least 0, got inf"),
+        ({"env": 3}, "env must be str, got 3"),
+        ({"previous_action_reward": 1}, "previous_action_reward must be True or False, got 1"),
+        ({"deterministic": "no"}, "deterministic must be True or False, got 'no'"),
+        ({"network": {}}, "network must be RLNetworkConfig, got {}"),
+        ({"env_kwargs": {3: 3}}, "env_kwargs must be dict"),
+        ({"env_kwargs": {"size": math.nan}}, "env_kwargs must be dict"),
+        ({"env_kwargs": {"num_envs": 3}}, "env_kwargs cannot set num_envs"),
+        ({"env_kwargs": {"render_mode": "human"}}, "env_kwargs cannot set render_mode"),
         ({"env": "PlasticFewShot-v0"}, "previous_action_reward must be off for PlasticFewShot-v0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
-    parts = {"network": RLNetworkConfig, "ppo": PPOConfig}
-    made = {
-        name: parts[name](**value) if name in parts else value for name, value in settings.items()
-    }
-    with pytest.raises(ValueError, match=message):
-        RLConfig(**made)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        RLConfig(**settings)
+
+
+BAD = {
+    int: (0, -1, 1.0, True, "1", None, 2**70, math.nan),
+    float: (-1.0, math.nan, math.inf, 10**400, True, "1", None),
+    str: ("absent", "", 1, None, ["plastic"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "bad"),
+    [
+        (kind, field.name, bad)
+        for kind in (PPOConfig, RLNetworkConfig)
+        for field in fields(kind)
+        if not is_dataclass(field.default_factory)
+        for bad in BAD[type(field.default) if field.default is not None else int]
+        if not (field.name == "n_steps" and bad is None)
+        if not (field.name == "extra_dim" and bad == 0 and type(bad) is int)
+        if not (field.name == "log_std_init" and bad == -1.0)
+    ],
+)
+def test_every_setting_is_checked(kind, name, bad):
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        kind(**{name: bad})
 
 
 @pytest.mark.parametrize(
@@ -115,23 +144,48 @@ def test_rollouts_are_whole_episodes_where_their_length_is_known(env, kwargs, n_
     assert RLConfig(env=env, env_kwargs=kwargs, ppo=PPOConfig(n_steps=n_steps)).n_steps == expected
 
 
-def test_steps_are_rounded_up_to_whole_rollouts_and_evaluations():
+def evaluations(config):
+    """Return the steps of all evaluations."""
+    steps = [0]
+    while steps[-1] < config.total_steps:
+        steps.append(config.next_evaluation(steps[-1]))
+    return steps
+
+
+def test_a_run_ends_with_the_rollout_that_reaches_its_steps():
     config = RLConfig(env="CartPole-v1", num_envs=10, steps=9_000, eval_every=3_000)
     assert config.steps_per_rollout == 1_280
-    assert config.rollouts_per_evaluation == 3
-    assert config.num_evaluations == 3  # 11,520 steps
+    assert evaluations(config) == [0, 3_840, 6_400, 8_960 + 1_280]
     exact = replace(config, ppo=PPOConfig(n_steps=100))
-    assert (exact.rollouts_per_evaluation, exact.num_evaluations) == (3, 3)
+    assert evaluations(exact) == [0, 3_000, 6_000, 9_000]
+
+
+@given(*(st.integers(1, 5_000) for _ in range(2)), st.integers(2, 50).map(lambda n: 4 * n))
+def test_steps_and_evaluations_are_as_often_as_asked_for(steps, every, rollout):
+    """Each multiple of `eval_every` is answered by the first rollout that reaches it."""
+    config = RLConfig(
+        env="CartPole-v1",
+        steps=steps,
+        eval_every=every,
+        num_envs=4,
+        ppo=PPOConfig(n_steps=rollout // 4),
+    )
+    ends = range(0, steps + rollout, rollout)
+    wanted = {next(end for end in ends if end >= beat) for beat in range(0, steps + 1, every)}
+    assert config.total_steps == ends[-1]
+    assert steps <= config.total_steps < steps + rollout
+    assert evaluations(config) == sorted(wanted | {ends[-1]})
+    assert wanted <= {end for end in ends if config.validates_at(end)}
 
 
 def test_the_step_size_falls_towards_zero_or_stays():
     config = RLConfig(
         env="CartPole-v1", num_envs=10, steps=4_000, eval_every=1_000, ppo=PPOConfig(n_steps=100)
     )
-    rates = [config.learning_rate_at(evaluation) for evaluation in range(4)]
+    rates = [config.learning_rate_at(step) for step in range(0, 4_000, 1_000)]
     assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
     constant = replace(config, ppo=replace(config.ppo, schedule="constant"))
-    assert {constant.learning_rate_at(evaluation) for evaluation in range(4)} == {1e-3}
+    assert {constant.learning_rate_at(step) for step in range(4)} == {1e-3}
 
 
 def test_our_tasks_say_what_is_better_and_other_environments_do_not():
@@ -181,3 +235,13 @@ def test_the_cores_are_those_of_the_policy():
     from agents.sb3 import cores
 
     assert get_args(CoreName) == get_args(cores.CoreName)
+
+
+@pytest.mark.parametrize(("num_envs", "sizes"), [(8, [2, 2, 2, 2]), (6, [2, 2, 2]), (5, [2, 2, 1])])
+def test_minibatches_are_as_many_as_the_help_says(num_envs, sizes):
+    config = RLConfig(num_envs=num_envs)
+    size = config.envs_per_minibatch
+    made = [min(size, num_envs - start) for start in range(0, num_envs, size)]
+    assert made == sizes
+    assert len(made) <= config.ppo.minibatches
+    assert config.ppo_kwargs()["batch_size"] == size * config.n_steps

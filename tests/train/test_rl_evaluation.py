@@ -74,7 +74,7 @@ def test_scores_of_most_probable_actions_equal_single_environments(make_rl_run, 
 def test_deterministic_says_how_actions_are_chosen(make_rl_run):
     def agent_of(**settings):
         run = make_rl_run("PlasticMaze-v0", steps=96, **settings)
-        env = make_vec(run.config(), 4)
+        env = make_vec(run.config(), 4, "test")
         model = run.load_model("last")
         seen = []
         model.predict = lambda *args: seen.append(args[-1]) or type(model).predict(model, *args)
@@ -166,9 +166,9 @@ def test_a_task_without_a_known_optimum_has_no_such_reference():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_episodes": 1}, "num_episodes must be at least 2, got 1"),
-        ({"seed": -1}, "seed must be from 0"),
-        ({"seed": 2**32}, "seed must be from 0"),
+        ({"num_episodes": 1}, "num_episodes must be an integer of at least 2, got 1"),
+        ({"seed": -1}, "seed must be an integer of at least 0"),
+        ({"seed": 2**32}, "seed must be an integer of at least 0"),
     ],
 )
 def test_wrong_numbers_of_episodes_and_seeds_are_refused(make_rl_run, settings, message):
@@ -186,7 +186,7 @@ def test_branches_of_a_seed_differ(make_rl_config):
 
 def test_discrete_observations_are_flattened(make_rl_run, tmp_path):
     run = make_rl_run("FrozenLake-v1", env_kwargs={"is_slippery": False})
-    env = make_vec(run.config(), 2)
+    env = make_vec(run.config(), 2, "test")
     assert env.single_observation_space.shape == (16 + 4 + 1,)
     observations, _ = env.reset(seed=0)
     np.testing.assert_array_equal(observations, np.eye(21)[[0, 0]])
@@ -198,5 +198,5 @@ def test_the_agent_sees_its_last_action_and_reward_or_not(make_rl_run, wanted, s
     run = make_rl_run(previous_action_reward=wanted)
     model = run.load_model("last")
     assert model.observation_space.shape == (size,)
-    assert make_vec(run.config(), 3).observation_space.shape == (3, size)
+    assert make_vec(run.config(), 3, "test").observation_space.shape == (3, size)
     assert evaluate_agent(run, num_episodes=3)["agent"].endswith("observation-only") == (not wanted)

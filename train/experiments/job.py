@@ -6,15 +6,12 @@ The folder holds the settings; whatever starts jobs (processes here, a cluster e
 hand over nothing but its path, and may kill the job and start it again at any moment.
 """
 
-import fcntl
 import json
 import logging
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,13 +25,15 @@ from plastic_envs.tasks.base import at
 from train.batches import embedded, whole
 from train.config import TrainConfig
 from train.evaluation import answer, probe_eta, summary
+from train.files import write_text
 from train.networks import image_encoder_of
 from train.objectives import masked_mean, objective_of
-from train.run_folder import Record, RunFolder, write_text
+from train.run_folder import Record, RunFolder
 from train.supervised import evaluation_seed, loss_mask, train
 
 TEST_EPISODES = 2_000
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_PATIENCE = 10.0  # seconds for another process to make the folder
 _BLOCK = 250  # episodes of the oracle at a time: its features take memory
 
 
@@ -62,25 +61,27 @@ def prepare(folder: RunFolder, config: TrainConfig) -> None:
         ValueError: If it holds a run with other settings.
     """
     if not folder.config_path.exists():
-        folder.create(config)
-        return
+        with suppress(FileExistsError):  # whoever made it meanwhile is asked for the settings, too
+            folder.create(config, patience=_PATIENCE)
+            return
     found = folder.config()
     if replace(found, encoder_run=config.encoder_run) != config:
         raise ValueError(
             f"{folder.path} holds a run with other settings: choose another folder (--out)"
         )
     if found != config:  # everything was moved, and its encoder with it
-        write_text(folder.config_path, config.to_json())
+        with folder.locked():
+            write_text(folder.config_path, config.to_json())
 
 
 def train_missing(folder: RunFolder) -> None:
     """Train the run in a folder of `prepare` to its end, from its last checkpoint on."""
-    config, last = folder.config(), folder.checkpoint_path("last")
-    if not last.exists():
-        folder.write_versions()  # whoever prepared the folder may be another machine
-    # Records are written before the checkpoint: the last of them do not say that it is there.
-    if not last.exists() or folder.load_checkpoint("last")["step"] < config.steps:
-        train(config, folder, resume=True, progress=False)
+    with folder.locked():
+        config, standing = folder.config(), folder.standing()
+        if standing is None:
+            folder.write_versions()  # whoever prepared the folder may be another machine
+        if standing is None or standing.step < config.steps:
+            train(config, folder, resume=True, progress=False)
 
 
 def run_job(folder: RunFolder, *, patience: float = 0.0) -> None:
@@ -93,7 +94,7 @@ def run_job(folder: RunFolder, *, patience: float = 0.0) -> None:
     Raises:
         BlockingIOError: If another process is at work on it.
     """
-    with _locked(folder.path / "lock", patience):
+    with folder.locked(patience):
         failure = failure_path(folder)
         failure.unlink(missing_ok=True)
         try:
@@ -152,21 +153,6 @@ def oracle_scores(task: SequenceTask, config: TrainConfig, num_episodes: int = 1
         task.rewards(answers, episodes.targets), episodes.scored
     )
     return {f"oracle_{name}": float(values.mean()) for name, values in measures.items()}
-
-
-@contextmanager
-def _locked(path: Path, patience: float) -> Iterator[None]:
-    end = time.monotonic() + patience
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise BlockingIOError(f"another process is at work on {path.parent}") from None
-            time.sleep(0.1)
-        yield
 
 
 def _end_with_parent() -> None:

@@ -15,7 +15,8 @@ from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
 from train.experiments.job import is_finished, prepare
 from train.experiments.sweep import BudgetName, Experiment, Run, Settings
-from train.run_folder import Record, RunFolder, write_text
+from train.files import write_text
+from train.run_folder import Record, RunFolder
 from train.wording import counted, duration
 
 logger = logging.getLogger(__name__)

@@ -192,7 +192,7 @@ def make_encoder(
     Raises:
         ValueError: If there is no such encoder, or the images are too small for it.
     """
-    check_choice("encoder", name, get_args(EncoderName))
+    check_choice("name", name, get_args(EncoderName))
     kind = Conv4 if name == "conv4" else ResNet12
     return kind(image_shape, filters, generator=generator)
 

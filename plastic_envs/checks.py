@@ -205,6 +205,15 @@ def check_interval(name: str, value: object) -> tuple[float, float]:
     raise ValueError(f"{name} must be a pair of numbers (lowest, highest), got {shown(value)}")
 
 
+def check_text(name: str, value: object) -> str:
+    """Return a text as a str.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return str.__str__(check_instance(name, value, str, "a text"))
+
+
 def check_path(name: str, value: object) -> str:
     """Return a path as a str.
 

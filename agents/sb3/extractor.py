@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from gymnasium import spaces
@@ -17,7 +17,7 @@ from agents.network import CellName, RuleName
 from agents.rules import Rule
 from agents.sb3.cores import CoreFactory, CoreName, make_core
 from agents.sb3.observations import is_image
-from plastic_envs.checks import check_int, shown
+from plastic_envs.checks import check_choice, check_int, shown
 
 _NATURE_SIDE = 36  # pixels that the convolutions of Mnih et al. take at least
 _CONV4_SIDE = 16  # pixels that `agents.Conv4` takes at least
@@ -46,12 +46,14 @@ class ImageExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 512) -> None:
-        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
-        shape = observation_space.shape
-        if not isinstance(observation_space, spaces.Box) or len(shape) != 3 or 0 in shape:
+        features_dim = check_int("features_dim", features_dim, minimum=1)
+        is_box = isinstance(observation_space, spaces.Box)
+        shape = observation_space.shape if is_box else ()
+        if len(shape) != 3 or 0 in shape:
             raise ValueError(
                 f"observation_space must be a Box of rank 3, got {shown(observation_space)}"
             )
+        super().__init__(observation_space, features_dim)
         self._channels_first = _has_channels_first(observation_space)
         channels, *sides = shape if self._channels_first else (shape[2], *shape[:2])
         self.cnn = _convolutions(channels, sides)
@@ -244,6 +246,7 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
                 "observation_space must be a Dict of 'image', a Box of rank 3, and 'label', a Box "
                 f"of rank 1; got {shown(observation_space)}"
             )
+        check_choice("encoder", encoder, get_args(EncoderName))
         image: Any = observation_space["image"]
         label: Any = observation_space["label"]
         shape = image.shape

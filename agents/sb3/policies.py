@@ -92,6 +92,11 @@ class PlasticPolicy(ActorCriticPolicy):
     ) -> None:
         check_observation_space(observation_space)
         check_action_space(action_space)
+        if not callable(lr_schedule):
+            raise ValueError(
+                "lr_schedule must be a function of the remaining progress, got "
+                f"{shown(lr_schedule)}"
+            )
         core_kwargs = _check_mapping("core_kwargs", core_kwargs)
         _check_own_names(core_kwargs)
         if net_arch is None:

@@ -9,6 +9,7 @@ import enum
 import inspect
 import typing
 from collections.abc import Callable
+from collections.abc import Callable as AbstractCallable
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
@@ -119,9 +120,11 @@ def _same(target: Target, name: str, rng: np.random.Generator) -> str | None:
     value = target.parameters[name].default if text is None else eval(text, dict(_NAMES))
     if isinstance(value, bool):
         return f"np.bool_({value})"
-    if isinstance(value, int | float) and not isinstance(value, enum.Enum):
-        kinds = ["np.int64({})", "np.uint8({})"] if isinstance(value, int) and value < 256 else []
-        return str(rng.choice(kinds or ["np.float64({})", "{}"])).format(value)
+    if isinstance(value, int) and not isinstance(value, enum.Enum):
+        kinds = ["np.int64({})", "np.uint8({})"] if 0 <= value < 256 else ["np.int64({})"]
+        return str(rng.choice(kinds)).format(value)
+    if isinstance(value, float):
+        return str(rng.choice(["np.float64({})", "{}"])).format(value)
     return repr(value) if value is None or isinstance(value, str) else None
 
 
@@ -151,7 +154,8 @@ def _odd_case(target: Target, odd: dict[str, str]) -> Case:
 
     required = [k for k, p in target.parameters.items() if p.default is p.empty]
     unknown = [k for k in required if k not in target.valid]
-    names = (*odd, *unknown)
+    called = any(_is_called(eval(v, dict(_NAMES)), target.parameters[k]) for k, v in odd.items())
+    names = () if called else (*odd, *unknown)
     return Case(text, run, names, (ValueError, TypeError, OSError), (gym.error.Error,))
 
 
@@ -177,6 +181,12 @@ def _check_fits(name: str, value: Any, hint: Any) -> None:
         raise WrongError(f"{name} is taken without complaint, but is to be {hint}")
     if number and ((name in _UP_TO_ONE and value > 1) or (value == np.inf and "max" not in name)):
         raise WrongError(f"{name} is taken without complaint, but is too large")
+
+
+def _is_called(value: Any, parameter: inspect.Parameter) -> bool:
+    """Say whether a value is a function where one is asked for: what it raises is its affair."""
+    hints = (parameter.annotation, *get_args(parameter.annotation))
+    return callable(value) and any(get_origin(hint) is AbstractCallable for hint in hints)
 
 
 def _fits(value: Any, hint: Any) -> bool:

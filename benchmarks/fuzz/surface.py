@@ -53,6 +53,8 @@ VALID = {
     "InteractiveVectorEnv.task": _BANDIT,
     "ImageClasses.images": "np.zeros((6, 8, 8, 1), np.uint8)",
     "load_images.source": "plastic_envs.images.Glyphs()",
+    "ImageExtractor.observation_space": _IMAGE,
+    "DictExtractor.observation_space": f"gym.spaces.Dict(image={_IMAGE}, label={_BOX})",
     "ImageLabelExtractor.observation_space": f"gym.spaces.Dict(image={_IMAGE}, label={_BOX})",
     "PlasticFeaturesExtractor.observation_space": "plastic_envs.wrappers.History("
     "gym.make('PlasticCopy-v0')).observation_space",

@@ -148,7 +148,7 @@ def test_prototypical_network(name, value):
 @given(value=ANYTHING)
 @SOMETIMES
 def test_encoder_by_name(value):
-    made_or_refused(lambda: make_encoder(value, (16, 16, 1), 2), "encoder")
+    made_or_refused(lambda: make_encoder(value, (16, 16, 1), 2), "name")
 
 
 @given(value=ANYTHING)

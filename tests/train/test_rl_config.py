@@ -41,12 +41,12 @@ def test_settings_come_back_from_json(config):
     ("change", "message"),
     [
         ({"colour": "red"}, "RLConfig has no setting 'colour'"),
-        ({"steps": "many"}, "steps must be int, got 'many'"),
-        ({"steps": True}, "steps must be int, got True"),
+        ({"steps": "many"}, "steps must be an integer of at least 0, got 'many'"),
+        ({"steps": True}, "steps must be an integer of at least 0, got True"),
         ({"env_kwargs": [1]}, "env_kwargs must be dict"),
         ({"env_kwargs": {"size": [5]}}, "env_kwargs must be dict"),
         ({"network": {"core": "transformer"}}, "core must be one of 'plastic', 'lstm'"),
-        ({"network": 3}, "settings of RLNetworkConfig must be an object, got 3"),
+        ({"network": 3}, "network: settings of RLNetworkConfig must be an object, got 3"),
         (
             {"ppo": {"gamma": 2.0}},
             "gamma must be a finite number of at least 0 and of at most 1",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -73,6 +74,17 @@ def make_vec(
     names_none = config.task_id is None and env.spec is not None and not env.spec.max_episode_steps
     limit = config.eval_max_steps or (UNLIMITED_STEPS if names_none else None)
     return _Reporting(env, config.env, limit if evaluation else None)
+
+
+@contextmanager
+def naming_settings(path: Path) -> Iterator[None]:
+    """Let an error of making environments name the file of the settings, if they are from one."""
+    try:
+        yield
+    except ValueError as error:
+        if not path.is_file():
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def make_evaluation_vec(

@@ -160,9 +160,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, VectorEnv):
             env = VectorEnvAdapter(env, ignored_steps="show")
-        if isinstance(env, gym.Env | VecEnv):  # the others are refused below
-            check_observation_space(env.observation_space)
-            check_action_space(env.action_space)
+        if not isinstance(env, gym.Env | VecEnv):
+            raise ValueError(f"env must be an environment or its id, got {shown(env)}")
+        check_observation_space(env.observation_space)
+        check_action_space(env.action_space)
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:

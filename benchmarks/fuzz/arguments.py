@@ -106,7 +106,7 @@ def prepare(_: Path) -> Callable[[np.random.Generator, Path], Case]:
         if not names:
             return Case(target.call.format(""), lambda: _made(target.call.format("")), ())
         chosen = rng.permutation(names)[: 1 if rng.random() < 0.8 else 2].tolist()
-        if rng.random() < 0.2 and (same := _same(target, chosen[0], rng)):
+        if rng.random() < 0.2 and not target.unknown and (same := _same(target, chosen[0], rng)):
             return _valid_case(target, chosen[0], same)
         odd = {name: ODD[rng.integers(len(ODD))] for name in chosen}
         return _odd_case(target, odd)
@@ -152,10 +152,8 @@ def _odd_case(target: Target, odd: dict[str, str]) -> Case:
             _check_fits(name, eval(value, dict(_NAMES)), target.parameters[name].annotation)
         _use(made)
 
-    required = [k for k, p in target.parameters.items() if p.default is p.empty]
-    unknown = [k for k in required if k not in target.valid]
     called = any(_is_called(eval(v, dict(_NAMES)), target.parameters[k]) for k, v in odd.items())
-    names = () if called else (*odd, *unknown)
+    names = () if called else (*odd, *target.unknown)
     return Case(text, run, names, (ValueError, TypeError, OSError), (gym.error.Error,))
 
 

@@ -72,6 +72,12 @@ class Target(NamedTuple):
     parameters: dict[str, inspect.Parameter]
     valid: dict[str, str]
 
+    @property
+    def unknown(self) -> list[str]:
+        """Names of arguments that it needs, without a valid value that is known."""
+        needed = [k for k, p in self.parameters.items() if p.default is p.empty or k == "root"]
+        return [k for k in needed if k not in self.valid]
+
 
 def targets() -> Iterator[Target]:
     """Find everything public that takes arguments."""
@@ -102,7 +108,13 @@ def _settings(config: type[Any]) -> Iterator[Target]:
     """Return how the settings of a program are made: as they are, from JSON, and in parts."""
     name, fields = f"{config.__module__}.{config.__name__}", _parameters(config)
     yield Target(f"{name}({{}})", fields, {})
-    yield Target(f"train.config.from_dict({name}, dict({{}}))", fields, {})
+    read = {
+        k: p.replace(annotation=p.annotation | dict)
+        if dataclasses.is_dataclass(p.annotation)
+        else p
+        for k, p in fields.items()
+    }
+    yield Target(f"train.config.from_dict({name}, dict({{}}))", read, {})
     for k, p in fields.items():
         if p.annotation.__module__ in ("train.config", "train.rl_config"):
             task = "task='few-shot', " if k == "few_shot" else ""

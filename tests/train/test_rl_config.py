@@ -41,8 +41,8 @@ def test_settings_come_back_from_json(config):
     ("change", "message"),
     [
         ({"colour": "red"}, "RLConfig has no setting 'colour'"),
-        ({"steps": "many"}, "steps must be an integer of at least 0, got 'many'"),
-        ({"steps": True}, "steps must be an integer of at least 0, got True"),
+        ({"steps": "many"}, "steps must be an integer of at least 1, got 'many'"),
+        ({"steps": True}, "steps must be an integer of at least 1, got True"),
         ({"env_kwargs": [1]}, "env_kwargs must be dict"),
         ({"env_kwargs": {"size": [5]}}, "env_kwargs must be dict"),
         ({"network": {"core": "transformer"}}, "core must be one of 'plastic', 'lstm'"),

@@ -90,7 +90,13 @@ class RecurrentRolloutBuffer(RolloutBuffer):
     ) -> None:
         buffer_size = check_int("buffer_size", buffer_size, minimum=1)
         n_envs = check_int("n_envs", n_envs, minimum=1)
-        check_count("buffer_size × n_envs", buffer_size * n_envs, LARGEST_ROLLOUT)
+        check_count(
+            "a rollout's steps",
+            buffer_size * n_envs,
+            LARGEST_ROLLOUT,
+            buffer_size=buffer_size,
+            n_envs=n_envs,
+        )
         check_observation_space(observation_space)
         check_action_space(action_space)
         gae_lambda = check_number("gae_lambda", gae_lambda, minimum=0, maximum=1)

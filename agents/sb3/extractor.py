@@ -249,6 +249,11 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         check_choice("encoder", encoder, get_args(EncoderName))
         image: Any = observation_space["image"]
         label: Any = observation_space["label"]
+        if features_dim <= label.shape[0]:
+            raise ValueError(
+                f"features_dim must be more than the {label.shape[0]} entries of 'label' in "
+                f"observation_space, got {features_dim}"
+            )
         shape = image.shape
         self._channels_first = _has_channels_first(image)
         if self._channels_first:

@@ -387,7 +387,8 @@ def _check_settings(kwargs: dict[str, Any]) -> None:
         "optimizer_class": torch.optim.Optimizer,
     }.items():
         value = kwargs.get(name, kind)
-        if not callable(value) or isinstance(value, nn.Module | torch.optim.Optimizer):
+        is_other = isinstance(value, type) and not issubclass(value, kind)
+        if not callable(value) or is_other or isinstance(value, nn.Module | torch.optim.Optimizer):
             raise ValueError(f"{name} must be a class of {kind.__name__}s, got {shown(value)}")
 
 

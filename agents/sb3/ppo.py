@@ -180,7 +180,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
     def _check(self) -> None:
         """Check all settings, also those that were loaded or changed."""
         self.n_steps = check_int("n_steps", self.n_steps, minimum=1)
-        check_count("n_steps × n_envs", self.n_steps * self.n_envs, LARGEST_ROLLOUT)
+        steps = self.n_steps * self.n_envs
+        check_count(
+            "a rollout's steps", steps, LARGEST_ROLLOUT, n_steps=self.n_steps, n_envs=self.n_envs
+        )
         self.n_epochs = check_int("n_epochs", self.n_epochs, minimum=1)
         for name in ("gamma", "gae_lambda"):
             setattr(self, name, check_number(name, getattr(self, name), minimum=0, maximum=1))

@@ -286,7 +286,7 @@ class VectorEnvAdapter(VecEnv):
         results = getattr(self._owner(method_name), method_name)(*method_args, **kwargs)
         if results is None:
             return [None] * self.num_envs
-        if not isinstance(results, list | tuple | np.ndarray) or len(results) != self.num_envs:
+        if not _is_one_for_each(results, self.num_envs):
             raise self._one_object(f"{method_name}() does not return one result for each")
         return list(results)
 
@@ -382,11 +382,7 @@ def _listed(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
             entries: Any = _listed(values, num_envs)
         elif isinstance(values, Mapping):
             entries = [_entry(values, k) for k in range(num_envs)]
-        elif (
-            not isinstance(values, Sequence | np.ndarray)
-            or isinstance(values, str | bytes)
-            or len(values) != num_envs
-        ):
+        elif not _is_one_for_each(values, num_envs):
             entries = [copied(values) for _ in range(num_envs)]  # not Gymnasium's form: for all
         else:
             entries = values
@@ -413,3 +409,11 @@ def _is_wrapped(env: Any, wrapper_class: type[Any]) -> bool:
             return True
         env = env.env
     return False
+
+
+def _is_one_for_each(values: Any, num_envs: int) -> bool:
+    """Say whether something is a row of as many entries as there are sub-environments."""
+    if isinstance(values, np.ndarray):
+        return values.shape[:1] == (num_envs,)
+    is_row = isinstance(values, Sequence) and not isinstance(values, str | bytes)
+    return is_row and len(values) == num_envs

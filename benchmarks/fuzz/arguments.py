@@ -184,7 +184,7 @@ def _check_fits(name: str, value: Any, hint: Any) -> None:
 def _is_called(value: Any, parameter: inspect.Parameter) -> bool:
     """Say whether a value is a function where one is asked for: what it raises is its affair."""
     hints = (parameter.annotation, *get_args(parameter.annotation))
-    return callable(value) and any(get_origin(hint) is AbstractCallable for hint in hints)
+    return callable(value) and any(get_origin(hint) in (AbstractCallable, type) for hint in hints)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -108,12 +108,8 @@ def _settings(config: type[Any]) -> Iterator[Target]:
     """Return how the settings of a program are made: as they are, from JSON, and in parts."""
     name, fields = f"{config.__module__}.{config.__name__}", _parameters(config)
     yield Target(f"{name}({{}})", fields, {})
-    read = {
-        k: p.replace(annotation=p.annotation | dict)
-        if dataclasses.is_dataclass(p.annotation)
-        else p
-        for k, p in fields.items()
-    }
+    parts = {k: p for k, p in fields.items() if dataclasses.is_dataclass(p.annotation)}
+    read = fields | {k: p.replace(annotation=p.annotation | dict) for k, p in parts.items()}
     yield Target(f"train.config.from_dict({name}, dict({{}}))", read, {})
     for k, p in fields.items():
         if p.annotation.__module__ in ("train.config", "train.rl_config"):

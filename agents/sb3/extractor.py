@@ -20,6 +20,7 @@ from agents.sb3.observations import is_image
 from plastic_envs.checks import check_choice, check_int, shown
 
 _NATURE_SIDE = 36  # pixels that the convolutions of Mnih et al. take at least
+_MOST_FEATURES = 2**16
 _CONV4_SIDE = 16  # pixels that `agents.Conv4` takes at least
 
 
@@ -46,7 +47,7 @@ class ImageExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 512) -> None:
-        features_dim = check_int("features_dim", features_dim, minimum=1)
+        features_dim = _check_features("features_dim", features_dim)
         is_box = isinstance(observation_space, spaces.Box)
         shape = observation_space.shape if is_box else ()
         if len(shape) != 3 or 0 in shape:
@@ -105,7 +106,7 @@ class DictExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: spaces.Dict, image_features: int = 256) -> None:
-        image_features = check_int("image_features", image_features, minimum=1)
+        image_features = _check_features("image_features", image_features)
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(f"observation_space must be a Dict, got {shown(observation_space)}")
         extractors: list[nn.Module] = []
@@ -173,7 +174,7 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
         core: CoreName | CoreFactory = "plastic",
         **kwargs: Any,
     ) -> None:
-        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
+        super().__init__(observation_space, _check_features("features_dim", features_dim))
         if not isinstance(observation_space, spaces.Dict) or len(observation_space.spaces) < 2:
             raise ValueError(
                 "observation_space must be a Dict of 'history' and 'length', as the History "
@@ -240,7 +241,7 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         encoder: EncoderName = "conv4",
         filters: int = 64,
     ) -> None:
-        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
+        super().__init__(observation_space, _check_features("features_dim", features_dim))
         if not has_image_and_label(observation_space):
             raise ValueError(
                 "observation_space must be a Dict of 'image', a Box of rank 3, and 'label', a Box "
@@ -293,3 +294,7 @@ def has_image_and_label(space: spaces.Space[Any]) -> bool:
         return False
     ranks = [len(space[name].shape or ()) for name in ("image", "label")]
     return ranks == [3, 1] and all(isinstance(part, spaces.Box) for part in space.spaces.values())
+
+
+def _check_features(name: str, value: object) -> int:
+    return check_int(name, value, minimum=1, maximum=_MOST_FEATURES)

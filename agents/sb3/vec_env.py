@@ -415,5 +415,6 @@ def _is_one_for_each(values: Any, num_envs: int) -> bool:
     """Say whether something is a row of as many entries as there are sub-environments."""
     if isinstance(values, np.ndarray):
         return values.shape[:1] == (num_envs,)
-    is_row = isinstance(values, Sequence) and not isinstance(values, str | bytes)
-    return is_row and len(values) == num_envs
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        return False
+    return len(values) == num_envs

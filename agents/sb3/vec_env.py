@@ -414,7 +414,7 @@ def _is_wrapped(env: Any, wrapper_class: type[Any]) -> bool:
 def _is_one_for_each(values: Any, num_envs: int) -> bool:
     """Say whether something is a row of as many entries as there are sub-environments."""
     if isinstance(values, np.ndarray):
-        return values.shape[:1] == (num_envs,)
+        return bool(values.shape[:1] == (num_envs,))
     if not isinstance(values, Sequence) or isinstance(values, str | bytes):
         return False
     return len(values) == num_envs

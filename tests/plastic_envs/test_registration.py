@@ -152,9 +152,7 @@ def test_what_is_no_text_is_not_registered(env_id):
     assert ids() == before
 
 
-@pytest.mark.parametrize(
-    "task", ["", "rnn", ":", "absent_module:" + "x" * 10_000, "\0:x", 3, [], int]
-)
+@pytest.mark.parametrize("task", ["", "rnn", ":", "x" * 9_000 + ":" + "x" * 9_000, "\0:x", 3, int])
 @pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv, InteractiveEnv], ids=str)
 def test_a_task_that_is_none_is_refused_by_name(make, task):
     with pytest.raises(ValueError, match=r"^task must be") as caught:

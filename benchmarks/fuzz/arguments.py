@@ -195,10 +195,11 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(type(value) is type(part) and value == part for part in parts)
     if origin is typing.Annotated:
         return _fits(value, parts[0])
-    if origin is tuple:
+    if origin in (tuple, list):
         if not isinstance(value, tuple | list | np.ndarray):
             return False
-        every = [parts[0]] * len(value) if Ellipsis in parts else list(parts)
+        any_length = origin is list or Ellipsis in parts
+        every = [parts[0]] * len(value) if any_length else list(parts)
         return len(every) == len(value) and all(map(_fits, value, every))
     if hint is bool or isinstance(value, bool | np.bool_):
         return hint in (bool, Any, object) and isinstance(value, bool | np.bool_)

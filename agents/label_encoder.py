@@ -105,7 +105,7 @@ class ImageEmbedder(nn.Module):
         for name in {"label", "image", "embedding"} & inputs.keys():
             if not isinstance(inputs[name], Tensor):
                 what = described(inputs[name])
-                raise ValueError(f"inputs[{name!r}] must be a torch.Tensor, got {what}")
+                raise ValueError(f"inputs[{shown(name)}] must be a torch.Tensor, got {what}")
         label = inputs["label"]
         if label.dim() != 3 or label.shape[2] != self.num_labels:
             raise ValueError(

@@ -391,7 +391,7 @@ class PlasticNetwork(nn.Module):
                 check_leaves("the state holds", [leaf], [first.shape], first)
         for name, size in layers.items():
             fast = check_instance(
-                f"state.fast[{name!r}]", state.fast[name], FastWeights, "FastWeights"
+                f"state.fast[{shown(name)}]", state.fast[name], FastWeights, "FastWeights"
             )
             leaves += fast
             shapes += (batch, *size), (batch, size[1])
@@ -416,7 +416,7 @@ def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
         ValueError: If there is something else than tensors, called by the name.
     """
     if isinstance(inputs, Mapping):
-        return {key: add_time_axis(part, f"{name}[{key!r}]") for key, part in inputs.items()}
+        return {key: add_time_axis(part, f"{name}[{shown(key)}]") for key, part in inputs.items()}
     if not isinstance(inputs, Tensor) or inputs.dim() < 1:
         raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
     return inputs.unsqueeze(1)

@@ -297,7 +297,7 @@ class TrainConfig:
 def _changed(settings: Any) -> str:
     """Return what differs from the defaults, as `name=value, …`."""
     values, defaults = asdict(settings), asdict(type(settings)())
-    return ", ".join(f"{k}={v!r}" for k, v in values.items() if v != defaults[k])
+    return ", ".join(f"{k}={shown(v)}" for k, v in values.items() if v != defaults[k])
 
 
 def _field_of(task: str) -> str:

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
+from plastic_envs.checks import shown
 from plastic_envs.images import Split
 from plastic_envs.wrappers import VectorPreviousActionReward
 from train.rl_config import RLConfig
@@ -70,7 +71,9 @@ def make_vec(
         if config.previous_action_reward:
             env = VectorPreviousActionReward(env)
     except Exception as error:
-        raise ValueError(f"the environment {config.env!r} cannot be made: {said(error)}") from error
+        raise ValueError(
+            f"the environment {shown(config.env)} cannot be made: {said(error)}"
+        ) from error
     names_none = config.task_id is None and env.spec is not None and not env.spec.max_episode_steps
     limit = config.eval_max_steps or (UNLIMITED_STEPS if names_none else None)
     return _Reporting(env, config.env, limit if evaluation else None)
@@ -150,7 +153,7 @@ class _Reporting(VectorWrapper[Any, Any, Any]):
             raise
         except Exception as error:
             raise EnvironmentFailedError(
-                f"the environment {self._name!r} failed in {method}(): {said(error)}"
+                f"the environment {shown(self._name)} failed in {method}(): {said(error)}"
             ) from error
 
 

@@ -222,7 +222,7 @@ class VectorEnvAdapter(VecEnv):
         """Return a picture of each sub-environment, uint8 [height, width, 3]."""
         if self.render_mode != "rgb_array":
             warnings.warn(
-                f"pictures need render_mode='rgb_array', but it is {self.render_mode!r}",
+                f"pictures need render_mode='rgb_array', but it is {shown(self.render_mode)}",
                 stacklevel=2,
             )
             return [None] * self.num_envs
@@ -255,7 +255,7 @@ class VectorEnvAdapter(VecEnv):
         unwrapped: Any = self.env.unwrapped
         if not hasattr(unwrapped, "set_attr"):
             if not everyone:
-                raise self._one_object(f"attribute {attr_name!r} cannot be set for some alone")
+                raise self._one_object(f"attribute {shown(attr_name)} cannot be set for some alone")
             setattr(self._owner(attr_name), attr_name, value)
             return
         values = [value] * self.num_envs
@@ -309,7 +309,7 @@ class VectorEnvAdapter(VecEnv):
                 return layer
             layer = layer.env
         if not hasattr(layer, name):
-            raise AttributeError(f"{self.env} has no attribute {name!r}")
+            raise AttributeError(f"{shown(self.env)} has no attribute {shown(name)}")
         return layer
 
     def _one_object(self, problem: str) -> NotImplementedError:

@@ -367,7 +367,8 @@ class _Starts:
         mode = env.metadata.get("autoreset_mode")
         if mode not in tuple(AutoresetMode):
             raise ValueError(
-                f"env.metadata['autoreset_mode'] must be a gymnasium AutoresetMode, got {shown(mode)}"
+                "env.metadata['autoreset_mode'] must be a gymnasium AutoresetMode, got "
+                f"{shown(mode)}"
             )
         self._mode = AutoresetMode(mode)
         self._ended = np.zeros(env.num_envs, np.bool_)

@@ -165,7 +165,10 @@ class PlasticPolicy(ActorCriticPolicy):
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | self._core_settings
+        given = super()._get_constructor_parameters()
+        for name in ("squash_output", "full_std", "use_expln"):  # None without use_sde=True
+            del given[name]
+        return given | self._core_settings
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, except for the features extractor."""
@@ -374,11 +377,10 @@ def _check_settings(kwargs: dict[str, Any]) -> None:
         "share_features_extractor": (True, "there is one core"),
     }
     for name, (only, reason) in refused.items():
-        value = kwargs.get(name)  # None: a policy that was saved
-        if value is not None and check_bool(name, value) is not only:
+        if check_bool(name, kwargs.get(name, only)) is not only:
             raise ValueError(f"{name}={not only} is not supported: {reason}")
     for name in ("ortho_init", "full_std", "use_expln", "normalize_images"):
-        if kwargs.get(name) is not None:
+        if name in kwargs:
             kwargs[name] = check_bool(name, kwargs[name])
     if "log_std_init" in kwargs:
         kwargs["log_std_init"] = check_number("log_std_init", kwargs["log_std_init"])

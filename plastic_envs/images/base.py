@@ -46,7 +46,9 @@ class ImageClasses:
             )
         if 0 in images.shape:
             raise ValueError(f"images must have at least one pixel, got {list(images.shape)}")
-        offsets = np.asarray(offsets) if isinstance(offsets, list | tuple) else offsets
+        if isinstance(offsets, list | tuple):
+            with suppress(ValueError):  # ragged: refused below
+                offsets = np.asarray(offsets)
         if (
             not isinstance(offsets, np.ndarray)
             or offsets.ndim != 1

@@ -1,6 +1,7 @@
 """What image sources have in common: labelled images, and disjoint sets of classes."""
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 

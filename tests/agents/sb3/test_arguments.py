@@ -272,6 +272,13 @@ def test_predict_refuses(kwargs, problem):
         model.predict(**({"observation": np.zeros((2, 3), np.float32)} | kwargs))
 
 
+@pytest.mark.parametrize("name", ["core_kwargs", "features_extractor_kwargs", "optimizer_kwargs"])
+def test_unknown_arguments_of_parts_are_told_with_where_they_were_given(name):
+    for core in ("plastic", "lstm", "mlp"):
+        with pytest.raises(TypeError, match=rf"^{name} do not fit .*'colour'"):
+            make_policy(core=core, **{name: {"colour": 3}})
+
+
 def test_predict_refuses_other_dictionaries():
     class Named(Plain):
         observation_space = spaces.Dict(a=Plain.observation_space, b=spaces.Discrete(2))

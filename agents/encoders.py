@@ -192,7 +192,7 @@ def make_encoder(
     Raises:
         ValueError: If there is no such encoder, or the images are too small for it.
     """
-    check_choice("encoder", name, get_args(EncoderName))
+    check_choice("name", name, get_args(EncoderName))
     kind = Conv4 if name == "conv4" else ResNet12
     return kind(image_shape, filters, generator=generator)
 
@@ -203,9 +203,10 @@ def check_image_shape(image_shape: Any) -> tuple[int, int, int]:
     Raises:
         ValueError: If they are not three such integers.
     """
-    if not isinstance(image_shape, Sequence | np.ndarray) or len(image_shape) != 3:
+    sizes = image_shape.tolist() if isinstance(image_shape, np.ndarray) else image_shape
+    if not isinstance(sizes, Sequence) or len(sizes) != 3:
         raise ValueError(f"image_shape must be (height, width, channels), got {shown(image_shape)}")
-    height, width, channels = (check_int("image_shape", size, minimum=1) for size in image_shape)
+    height, width, channels = (check_int("image_shape", size, minimum=1) for size in sizes)
     return height, width, channels
 
 
@@ -216,7 +217,8 @@ def _checked(
     shape, filters = check_image_shape(image_shape), check_int("filters", filters, minimum=1)
     check_generator(generator)
     last = widest * filters
-    check_count("a layer's weights", 9 * last * max(shape[2], last), _LARGEST)
+    count = 9 * last * max(shape[2], last)
+    check_count("a layer's weights", count, _LARGEST, filters=filters, image_shape=shape)
     return shape, filters
 
 

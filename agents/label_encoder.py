@@ -105,7 +105,7 @@ class ImageEmbedder(nn.Module):
         for name in {"label", "image", "embedding"} & inputs.keys():
             if not isinstance(inputs[name], Tensor):
                 what = described(inputs[name])
-                raise ValueError(f"inputs[{name!r}] must be a torch.Tensor, got {what}")
+                raise ValueError(f"inputs[{shown(name)}] must be a torch.Tensor, got {what}")
         label = inputs["label"]
         if label.dim() != 3 or label.shape[2] != self.num_labels:
             raise ValueError(
@@ -195,11 +195,11 @@ class ImageLabelEncoder(ImageEmbedder):
         check_generator(generator)
         if hidden_size <= num_labels:
             raise ValueError(
-                f"hidden_size must be more than the {num_labels} entries of the label, "
-                f"got {hidden_size}"
+                f"hidden_size must be more than the {num_labels} entries of the label "
+                f"(num_labels={num_labels}), got {hidden_size}"
             )
         size, self.rectify = int(image_encoder.embedding_size), check_bool("rectify", rectify)
-        check_count("the projection", size * hidden_size, _LARGEST)
+        check_count("the projection", size * hidden_size, _LARGEST, hidden_size=hidden_size)
         self.normalisation = nn.BatchNorm1d(size, affine=False)
         self.projection: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, size, hidden_size - num_labels

@@ -168,7 +168,15 @@ class PlasticNetwork(nn.Module):
             sizes = {"encoder": (self.input_size, hidden), **sizes}
         self._sizes = sizes
         learned = 2 if self.rule.plastic and self.rule.alpha != "off" else 1
-        check_count("the parameters", learned * self._fast_weights, _LARGEST_NETWORK)
+        check_count(
+            "the parameters",
+            learned * self._fast_weights,
+            _LARGEST_NETWORK,
+            input_size=self.input_size,
+            output_size=self.output_size,
+            hidden_size=hidden,
+            extra_dim=self.extra_dim,
+        )
         _check_hidden(self.cell.initial_hidden(torch.zeros(1, hidden)), hidden)
         # Both layers of a cell by the hidden size and not by the gates, as torch's cells.
         fan_outs = {name: readout if name == "readout" else hidden for name in sizes}
@@ -234,7 +242,7 @@ class PlasticNetwork(nn.Module):
             ValueError: If it is no size, or the state would be too large.
         """
         batch = check_int("batch_size", batch_size)
-        check_count("the state", batch * self._fast_weights, _LARGEST_STATE)
+        check_count("the state", batch * self._fast_weights, _LARGEST_STATE, batch_size=batch)
         return self._initial_state(batch)
 
     def _initial_state(self, batch: int) -> PlasticState:
@@ -383,7 +391,7 @@ class PlasticNetwork(nn.Module):
                 check_leaves("the state holds", [leaf], [first.shape], first)
         for name, size in layers.items():
             fast = check_instance(
-                f"state.fast[{name!r}]", state.fast[name], FastWeights, "FastWeights"
+                f"state.fast[{shown(name)}]", state.fast[name], FastWeights, "FastWeights"
             )
             leaves += fast
             shapes += (batch, *size), (batch, size[1])
@@ -408,7 +416,7 @@ def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
         ValueError: If there is something else than tensors, called by the name.
     """
     if isinstance(inputs, Mapping):
-        return {key: add_time_axis(part, f"{name}[{key!r}]") for key, part in inputs.items()}
+        return {key: add_time_axis(part, f"{name}[{shown(key)}]") for key, part in inputs.items()}
     if not isinstance(inputs, Tensor) or inputs.dim() < 1:
         raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
     return inputs.unsqueeze(1)

@@ -57,7 +57,8 @@ class PrototypicalNetwork(ImageEmbedder):
         """
         like, batch_size = self._like(), check_int("batch_size", batch_size)
         size = self.image_encoder.embedding_size
-        check_count("the state", batch_size * self.num_labels * size, 2**33)
+        count = batch_size * self.num_labels * size
+        check_count("the state", count, 2**33, batch_size=batch_size)
         return Prototypes(
             like.new_zeros(batch_size, self.num_labels, size),
             like.new_zeros(batch_size, self.num_labels),

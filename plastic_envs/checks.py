@@ -135,14 +135,23 @@ def check_instance(name: str, value: object, kind: type[_T], wanted: str) -> _T:
     return value
 
 
-def check_count(what: str, count: int, maximum: int) -> None:
+def check_count(what: str, count: int, maximum: int, /, **arguments: object) -> None:
     """Refuse, before memory is taken, what arguments make too large together.
 
+    Args:
+        what: What is counted.
+        count: How much of it there would be.
+        maximum: How much there may be.
+        **arguments: Those that make it so much.
+
     Raises:
-        ValueError: If there are more than `maximum`.
+        ValueError: If there is more.
     """
     if count > maximum:
-        raise ValueError(f"{what} would be {count:.3g} numbers, more than {maximum:.3g}")
+        given = ", ".join(f"{name}={shown(value)}" for name, value in arguments.items())
+        raise ValueError(
+            f"{given} is too large: {what} would be {count:.3g} numbers, more than {maximum:.3g}"
+        )
 
 
 def _as_float(value: object) -> float:
@@ -203,6 +212,15 @@ def check_interval(name: str, value: object) -> tuple[float, float]:
         if low <= high:
             return low, high
     raise ValueError(f"{name} must be a pair of numbers (lowest, highest), got {shown(value)}")
+
+
+def check_text(name: str, value: object) -> str:
+    """Return a text as a str.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return str.__str__(check_instance(name, value, str, "a text"))
 
 
 def check_path(name: str, value: object) -> str:

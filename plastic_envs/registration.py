@@ -6,13 +6,14 @@ from typing import Any, Literal, get_args
 
 import gymnasium as gym
 
-from plastic_envs.checks import check_choice, shown
+from plastic_envs.checks import check_choice, check_text, shown
 from plastic_envs.tasks import InteractiveTask, SequenceTask
 
 Kind = Literal["sequence", "interactive"]
 TaskClass = type[SequenceTask] | type[InteractiveTask]
 
 _IDS: list[str] = []
+_TASK = "task must be a task class or 'module:Class'"
 _CLASSES: dict[Kind, TaskClass] = {"sequence": SequenceTask, "interactive": InteractiveTask}
 _ENTRY_POINTS: dict[Kind, tuple[str, str]] = {
     "sequence": ("plastic_envs.env:SequenceEnv", "plastic_envs.env:SequenceVectorEnv"),
@@ -35,17 +36,18 @@ def register_task(env_id: str, task: str | TaskClass, kind: Kind | None = None) 
             default that of the class, and `"sequence"` for a string.
 
     Raises:
-        ValueError: If the task is neither, or there is no such kind, or it is that of another.
+        ValueError: If the id is no text, the task is neither, or there is no such kind, or it is
+            that of another.
     """
+    env_id = check_text("env_id", env_id)
     if kind is not None:
         check_choice("kind", kind, get_args(Kind))
     if isinstance(task, str):
-        if not all(task.partition(":")):
-            raise ValueError(f"task must be a task class or 'module:Class', got {shown(task)}")
+        _parts_of(task)
     else:
         own = _kind_of(task)
         if kind not in (None, own):
-            raise ValueError(f"kind must be {own!r} for {task.__name__}, got {kind!r}")
+            raise ValueError(f"kind must be '{own}' for {task.__name__}, got {shown(kind)}")
         kind, task = own, _place_of(task)
     single, vector = _ENTRY_POINTS[kind or "sequence"]
     gym.register(id=env_id, entry_point=single, vector_entry_point=vector, kwargs={"task": task})
@@ -77,12 +79,14 @@ def make_task(env_id: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
         TypeError: If an argument is unknown.
         ValueError: If there is no such id, or an argument does not fit.
     """
-    name = env_id
-    if isinstance(env_id, str) and ":" in env_id:
+    name = env_id = check_text("env_id", env_id)
+    if ":" in env_id:
         module, _, name = env_id.partition(":")
-        _imported(module)
+        _imported(module, f"env_id must be one of {', '.join(_IDS)}, or 'module:id'")
     if name not in _IDS:
-        raise ValueError(f"no task has the id {shown(env_id)}; there are {', '.join(_IDS)}")
+        raise ValueError(
+            f"env_id must be one of {', '.join(_IDS)}: no task has the id {shown(env_id)}"
+        )
     return load_task(gym.spec(name).kwargs["task"], **kwargs)
 
 
@@ -100,7 +104,7 @@ def load_task(task: str | TaskClass, **kwargs: Any) -> SequenceTask | Interactiv
         known = [parameter.name for parameter in parameters]
         if unknown := sorted(set(kwargs) - set(known)):
             raise TypeError(
-                f"{task_class.__name__} got an unexpected keyword argument {unknown[0]!r}; "
+                f"{task_class.__name__} got an unexpected keyword argument {shown(unknown[0])}; "
                 f"it takes {', '.join(known)}"
             )
     made: SequenceTask | InteractiveTask = task_class(**kwargs)
@@ -133,18 +137,26 @@ def _place_of(task_class: TaskClass) -> str | TaskClass:
 
 
 def _class_at(place: str) -> Any:
-    module, _, name = place.partition(":")
-    found = getattr(_imported(module), name, None)
+    module, name = _parts_of(place)
+    found = getattr(_imported(module, _TASK), name, None)
     if found is None:
-        raise ValueError(f"task must be a task class or 'module:Class': {module} has no {name!r}")
+        raise ValueError(f"{_TASK}: {module} has no {shown(name)}")
     return found
 
 
-def _imported(module: str) -> Any:
+def _parts_of(place: str) -> tuple[str, str]:
+    module, _, name = place.partition(":")
+    if not (module and name):
+        raise ValueError(f"{_TASK}, got {shown(place)}")
+    return module, name
+
+
+def _imported(module: str, wanted: str) -> Any:
+    """Import a module; `wanted` says what would be right if there is none."""
     try:
         return importlib.import_module(module)
     except (ModuleNotFoundError, ValueError, TypeError) as error:  # of an empty or relative name
         missing = getattr(error, "name", None)
         if missing and not f"{module}.".startswith(f"{missing}."):
             raise  # the module is there, and what it imports is not
-        raise ValueError(f"there is no module {module!r}") from error
+        raise ValueError(f"{wanted}: there is no module {shown(module)}") from error

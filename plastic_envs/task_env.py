@@ -357,7 +357,7 @@ def as_task(task: Any, kwargs: dict[str, Any], kind: type[Any]) -> Any:
         task = load_task(task, **kwargs)
     elif kwargs:
         raise TypeError(
-            f"got an unexpected keyword argument {min(kwargs)!r}: the task is made already, "
+            f"got an unexpected keyword argument {shown(min(kwargs))}: the task is made already, "
             f"as {shown(task)}"
         )
     if not isinstance(task, kind):

@@ -238,7 +238,7 @@ class _Previous:
             return
         parts = _parts(space, "observation")
         if taken := {_ACTION, _REWARD} & set(parts):
-            raise ValueError(f"env's observations have an entry {sorted(taken)[0]!r} already")
+            raise ValueError(f"env's observations have an entry {shown(sorted(taken)[0])} already")
         parts[_ACTION] = spaces.Box(low[:-1], high[:-1])
         parts[_REWARD] = spaces.Box(low[-1:], high[-1:])
         self.space = spaces.Dict(parts)
@@ -371,7 +371,8 @@ class _Starts:
         mode = env.metadata.get("autoreset_mode")
         if mode not in tuple(AutoresetMode):
             raise ValueError(
-                f"env.metadata['autoreset_mode'] must be a gymnasium AutoresetMode, got {mode!r}"
+                "env.metadata['autoreset_mode'] must be a gymnasium AutoresetMode, got "
+                f"{shown(mode)}"
             )
         self._mode = AutoresetMode(mode)
         self._ended = np.zeros(env.num_envs, np.bool_)
@@ -424,7 +425,7 @@ def _parts(space: spaces.Space[Any], name: str) -> dict[str, Any]:
     parts: dict[str, Any] = dict(space) if isinstance(space, spaces.Dict) else {name: space}
     if not all(isinstance(part, spaces.Box) for part in parts.values()):
         raise ValueError(
-            f"env's observations must be a Box, or a Dict of Boxes, got {space}; "
+            f"env's observations must be a Box, or a Dict of Boxes, got {shown(space)}; "
             "gymnasium.wrappers.FlattenObservation makes a Box of others"
         )
     return parts
@@ -435,7 +436,7 @@ def _flat_actions(space: spaces.Space[Any]) -> spaces.Box:
     flat = spaces.flatten_space(space) if isinstance(space, known) else None
     if not isinstance(flat, spaces.Box):
         names = ", ".join(kind.__name__ for kind in known)
-        raise ValueError(f"env's actions must be one of {names}, got {space}")
+        raise ValueError(f"env's actions must be one of {names}, got {shown(space)}")
     return flat
 
 

@@ -214,9 +214,11 @@ class TrainConfig:
             for name in ("model", "encoder", "filters", "rectify"):
                 value = getattr(self.network, name)
                 if value != getattr(NetworkConfig, name):
-                    raise ValueError(f"{name}={value!r} is set, but the task has no images")
+                    raise ValueError(f"{name}={shown(value)} is set, but the task has no images")
             if self.encoder_run is not None:
-                raise ValueError(f"encoder_run={self.encoder_run!r}, but the task has no images")
+                raise ValueError(
+                    f"encoder_run={shown(self.encoder_run)}, but the task has no images"
+                )
         if self.fine_tune and self.encoder_run is None:
             raise ValueError(
                 "fine_tune (--fine-tune) goes on training the encoder of another run: give that "
@@ -295,7 +297,7 @@ class TrainConfig:
 def _changed(settings: Any) -> str:
     """Return what differs from the defaults, as `name=value, …`."""
     values, defaults = asdict(settings), asdict(type(settings)())
-    return ", ".join(f"{k}={v!r}" for k, v in values.items() if v != defaults[k])
+    return ", ".join(f"{k}={shown(v)}" for k, v in values.items() if v != defaults[k])
 
 
 def _field_of(task: str) -> str:
@@ -370,22 +372,27 @@ def read_settings(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def from_dict(cls: type[_T], data: Any) -> _T:
-    """Make a dataclass, with those in it, from what `dataclasses.asdict` returned."""
+def from_dict(cls: type[_T], data: Any, place: str = "") -> _T:
+    """Make a dataclass, with those in it, from what `dataclasses.asdict` returned.
+
+    Args:
+        cls: The dataclass, which checks its settings.
+        data: The settings by their names.
+        place: What they are a part of, for errors.
+
+    Raises:
+        ValueError: If there is no such setting, or one does not fit.
+    """
     if not isinstance(data, dict):
-        raise ValueError(f"settings of {cls.__name__} must be an object, got {shown(data)}")
+        raise ValueError(f"{place}settings of {cls.__name__} must be an object, got {shown(data)}")
     made = {}
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for name, value in data.items():
         if name not in known:
             raise ValueError(f"{cls.__name__} has no setting {shown(name)}")
-        if is_dataclass(hints[name]):
-            made[name] = from_dict(hints[name], value)
-        elif _fits(value, hints[name]):
-            made[name] = value
-        else:
-            raise ValueError(f"{name} must be {_written(hints[name])}, got {shown(value)}")
+        nested = is_dataclass(hints[name])
+        made[name] = from_dict(hints[name], value, f"{name}: ") if nested else value
     return cls(**made)
 
 
@@ -403,7 +410,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, bool) or hint is bool:
         return isinstance(value, bool) and hint is bool
     if hint is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and -math.inf < value < math.inf
     return isinstance(value, hint)
 
 

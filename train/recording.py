@@ -10,7 +10,7 @@ from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from train.rl_config import RLConfig
-from train.rl_environments import make_vec, said
+from train.rl_environments import make_vec, naming_settings, said
 from train.rl_evaluation import seed_of, takes_most_probable
 from train.run_folder import CheckpointName, RLRunFolder
 
@@ -59,7 +59,8 @@ def record(
 def _frames(folder: RLRunFolder, checkpoint: CheckpointName, seed: int | None) -> list[Image.Image]:
     config = folder.config()
     seed = seed_of(config, seed)
-    env = make_vec(config, 1, "test", "rgb_array", AutoresetMode.NEXT_STEP)
+    with naming_settings(folder.config_path):
+        env = make_vec(config, 1, "test", "rgb_array", AutoresetMode.NEXT_STEP)
     try:
         return _played(env, folder.load_model(checkpoint, env), seed, config)
     finally:

@@ -34,6 +34,7 @@ from train.rl_environments import (
     derived_seed,
     make_evaluation_vec,
     make_vec,
+    naming_settings,
 )
 from train.rl_evaluation import measure
 from train.run_folder import Record, RLRunFolder
@@ -72,9 +73,10 @@ def train(
         folder.check_unused()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    check_environments(config)
-    env = make_vec(config, config.num_envs, "train")
-    validation = make_evaluation_vec(config, config.eval_episodes, "validation")
+    with naming_settings(folder.config_path):
+        check_environments(config)
+        env = make_vec(config, config.num_envs, "train")
+        validation = make_evaluation_vec(config, config.eval_episodes, "validation")
     try:
         model = new_agent(config, env, derived_seed(config, BUILD))
         if config.start_from is not None and not folder.checkpoint_path("last").exists():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
+from plastic_envs.checks import shown
 from plastic_envs.images import Split
 from plastic_envs.wrappers import VectorPreviousActionReward
 from train.rl_config import RLConfig
@@ -69,10 +71,23 @@ def make_vec(
         if config.previous_action_reward:
             env = VectorPreviousActionReward(env)
     except Exception as error:
-        raise ValueError(f"the environment {config.env!r} cannot be made: {said(error)}") from error
+        raise ValueError(
+            f"the environment {shown(config.env)} cannot be made: {said(error)}"
+        ) from error
     names_none = config.task_id is None and env.spec is not None and not env.spec.max_episode_steps
     limit = config.eval_max_steps or (UNLIMITED_STEPS if names_none else None)
     return _Reporting(env, config.env, limit if evaluation else None)
+
+
+@contextmanager
+def naming_settings(path: Path) -> Iterator[None]:
+    """Let an error of making environments name the file of the settings, if they are from one."""
+    try:
+        yield
+    except ValueError as error:
+        if not path.is_file():
+            raise
+        raise ValueError(f"{path}: {error}") from error
 
 
 def make_evaluation_vec(
@@ -138,7 +153,7 @@ class _Reporting(VectorWrapper[Any, Any, Any]):
             raise
         except Exception as error:
             raise EnvironmentFailedError(
-                f"the environment {self._name!r} failed in {method}(): {said(error)}"
+                f"the environment {shown(self._name)} failed in {method}(): {said(error)}"
             ) from error
 
 

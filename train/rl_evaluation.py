@@ -15,7 +15,7 @@ from plastic_envs.checks import check_int
 from train.evaluation import summary
 from train.references import reference_scores
 from train.rl_config import RLConfig
-from train.rl_environments import evaluation_seed, make_evaluation_vec
+from train.rl_environments import evaluation_seed, make_evaluation_vec, naming_settings
 from train.run_folder import CheckpointName, Record, RLRunFolder
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ def evaluate_agent(
     num_episodes = check_int("num_episodes", num_episodes, minimum=2)
     config = folder.config()
     seed = seed_of(config, seed)
-    env = make_evaluation_vec(config, num_episodes, "test")
+    with naming_settings(folder.config_path):
+        env = make_evaluation_vec(config, num_episodes, "test")
     try:
         model = folder.load_model(checkpoint, env)
         measures = measure(config, model, env, num_episodes, seed)

@@ -185,6 +185,7 @@ class RLRunFolder(Folder[RLConfig]):
                 the settings.
         """
         from train.rl_agent import closed_env, new_agent  # Stable-Baselines3 is an extra
+        from train.rl_environments import naming_settings
 
         config, path = self.config(), self.checkpoint_path(name)
         with reading(path), path.open("rb") as file, checked_archive(file) as archive:
@@ -194,7 +195,10 @@ class RLRunFolder(Folder[RLConfig]):
             )
             content = read_json(archive, "run.json")
         with torch.random.fork_rng(devices=[]):
-            model = new_agent(config, closed_env(config) if env is None else env, seed=None)
+            if env is None:
+                with naming_settings(self.config_path):
+                    env = closed_env(config)
+            model = new_agent(config, env, seed=None)
         with fitting(path):
             standing = self._standing_of(content)
             load_parameters(model.policy, policy)

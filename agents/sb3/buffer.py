@@ -8,14 +8,20 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import BaseBuffer, RolloutBuffer
+from stable_baselines3.common.utils import get_device
 from torch import Tensor
 
-from agents.sb3.actions import sampled_space
+from agents.sb3.actions import check_action_space, sampled_space
+from agents.sb3.observations import check_observation_space
 from agents.sb3.trees import leaves, map_tree
-from plastic_envs.checks import check_int
+from plastic_envs.checks import check_count, check_int, check_number, shown
 
 Observations = Any
 """An array or tensor, or a dictionary of such."""
+
+
+LARGEST_ROLLOUT = 2**26
+"""Steps of all environments together that a rollout may have."""
 
 
 class RolloutSequences(NamedTuple):
@@ -51,9 +57,21 @@ class RecurrentRolloutBuffer(RolloutBuffer):
     Takes Box, Dict and all other observation spaces of Stable-Baselines3. Advantages and returns
     are those of `RolloutBuffer`; at a step whose action was ignored they mean nothing.
 
+    Args:
+        buffer_size: Steps of each environment.
+        observation_space: Of one environment.
+        action_space: Of one environment.
+        device: Where minibatches go.
+        gae_lambda: λ of the generalised advantage estimate.
+        gamma: Discount factor.
+        n_envs: Environments.
+
     Attributes:
         initial_state: State of the core before the first step, a tree of [n_envs, …].
         valid: bool [buffer_size, n_envs], false at steps whose action was ignored.
+
+    Raises:
+        ValueError: If an argument does not fit.
     """
 
     observations: Observations
@@ -65,14 +83,36 @@ class RecurrentRolloutBuffer(RolloutBuffer):
         buffer_size: int,
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
-        *args: Any,
-        **kwargs: Any,
+        device: torch.device | str = "auto",
+        gae_lambda: float = 1,
+        gamma: float = 0.99,
+        n_envs: int = 1,
     ) -> None:
+        buffer_size = check_int("buffer_size", buffer_size, minimum=1)
+        n_envs = check_int("n_envs", n_envs, minimum=1)
+        check_count(
+            "a rollout's steps",
+            buffer_size * n_envs,
+            LARGEST_ROLLOUT,
+            buffer_size=buffer_size,
+            n_envs=n_envs,
+        )
+        check_observation_space(observation_space)
+        check_action_space(action_space)
+        gae_lambda = check_number("gae_lambda", gae_lambda, minimum=0, maximum=1)
+        gamma = check_number("gamma", gamma, minimum=0, maximum=1)
+        check_device(device)
         self._action_dtype: type[np.generic] = np.float32
         if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
             self._action_dtype = np.int64
         super().__init__(
-            buffer_size, observation_space, sampled_space(action_space), *args, **kwargs
+            buffer_size,
+            observation_space,
+            sampled_space(action_space),
+            device,
+            gae_lambda,
+            gamma,
+            n_envs,
         )
 
     def reset(self) -> None:
@@ -194,3 +234,17 @@ class RecurrentRolloutBuffer(RolloutBuffer):
         if isinstance(self.observations, dict):
             return [obs[name] for name in self.observations]
         return [obs]
+
+
+def check_device(device: Any) -> None:
+    """Check that Stable-Baselines3 and torch know a device.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    try:
+        get_device(device)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"device must be 'auto' or a device of torch that is there, got {shown(device)}"
+        ) from error

@@ -15,7 +15,7 @@ from agents.cells import Cell
 from agents.network import CellName, PlasticNetwork, RuleName
 from agents.rules import Rule
 from agents.sb3.torch_core import TorchCore
-from plastic_envs.checks import check_bool, check_choice, check_int, shown
+from plastic_envs.checks import check_bool, check_choice, check_count, check_int, shown
 
 CoreName = Literal["plastic", "lstm", "gru", "rnn", "mlp"]
 CoreFactory = Callable[[int, int], nn.Module]
@@ -130,6 +130,8 @@ def make_core(
             what = f"without {', '.join(missing)}" if missing else "that is no torch module"
             raise ValueError(f"core must make a RecurrentCore, but made a {type(made)} {what}")
         return made
+    count = 4 * hidden_size * (input_size + hidden_size)  # at most, in a layer
+    check_count("the weights", count, 2**30, input_size=input_size, hidden_size=hidden_size)
     if core == "mlp":
         return Feedforward(input_size, hidden_size, **kwargs)
     return TorchCore(_MODULES[core](input_size, hidden_size, **{"batch_first": True, **kwargs}))

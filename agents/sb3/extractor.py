@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import torch
 from gymnasium import spaces
@@ -17,9 +17,10 @@ from agents.network import CellName, RuleName
 from agents.rules import Rule
 from agents.sb3.cores import CoreFactory, CoreName, make_core
 from agents.sb3.observations import is_image
-from plastic_envs.checks import check_int, shown
+from plastic_envs.checks import check_choice, check_int, shown
 
 _NATURE_SIDE = 36  # pixels that the convolutions of Mnih et al. take at least
+_MOST_FEATURES = 2**16
 _CONV4_SIDE = 16  # pixels that `agents.Conv4` takes at least
 
 
@@ -46,12 +47,14 @@ class ImageExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: spaces.Box, features_dim: int = 512) -> None:
-        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
-        shape = observation_space.shape
-        if not isinstance(observation_space, spaces.Box) or len(shape) != 3 or 0 in shape:
+        features_dim = _check_features("features_dim", features_dim)
+        is_box = isinstance(observation_space, spaces.Box)
+        shape = observation_space.shape if is_box else ()
+        if len(shape) != 3 or 0 in shape:
             raise ValueError(
                 f"observation_space must be a Box of rank 3, got {shown(observation_space)}"
             )
+        super().__init__(observation_space, features_dim)
         self._channels_first = _has_channels_first(observation_space)
         channels, *sides = shape if self._channels_first else (shape[2], *shape[:2])
         self.cnn = _convolutions(channels, sides)
@@ -103,7 +106,7 @@ class DictExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: spaces.Dict, image_features: int = 256) -> None:
-        image_features = check_int("image_features", image_features, minimum=1)
+        image_features = _check_features("image_features", image_features)
         if not isinstance(observation_space, spaces.Dict):
             raise ValueError(f"observation_space must be a Dict, got {shown(observation_space)}")
         extractors: list[nn.Module] = []
@@ -171,7 +174,7 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
         core: CoreName | CoreFactory = "plastic",
         **kwargs: Any,
     ) -> None:
-        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
+        super().__init__(observation_space, _check_features("features_dim", features_dim))
         if not isinstance(observation_space, spaces.Dict) or len(observation_space.spaces) < 2:
             raise ValueError(
                 "observation_space must be a Dict of 'history' and 'length', as the History "
@@ -238,14 +241,20 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         encoder: EncoderName = "conv4",
         filters: int = 64,
     ) -> None:
-        super().__init__(observation_space, check_int("features_dim", features_dim, minimum=1))
+        super().__init__(observation_space, _check_features("features_dim", features_dim))
         if not has_image_and_label(observation_space):
             raise ValueError(
                 "observation_space must be a Dict of 'image', a Box of rank 3, and 'label', a Box "
                 f"of rank 1; got {shown(observation_space)}"
             )
+        check_choice("encoder", encoder, get_args(EncoderName))
         image: Any = observation_space["image"]
         label: Any = observation_space["label"]
+        if features_dim <= label.shape[0]:
+            raise ValueError(
+                f"features_dim must be more than the {label.shape[0]} entries of 'label' in "
+                f"observation_space, got {features_dim}"
+            )
         shape = image.shape
         self._channels_first = _has_channels_first(image)
         if self._channels_first:
@@ -285,3 +294,7 @@ def has_image_and_label(space: spaces.Space[Any]) -> bool:
         return False
     ranks = [len(space[name].shape or ()) for name in ("image", "label")]
     return ranks == [3, 1] and all(isinstance(part, spaces.Box) for part in space.spaces.values())
+
+
+def _check_features(name: str, value: object) -> int:
+    return check_int(name, value, minimum=1, maximum=_MOST_FEATURES)

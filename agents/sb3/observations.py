@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from plastic_envs.checks import shown
+from plastic_envs.checks import check_instance, shown
 
 _FLATTEN = (
     "gymnasium.wrappers.FlattenObservation (for a vector environment, "
@@ -27,13 +27,14 @@ def check_observation_space(space: spaces.Space[Any]) -> None:
     Raises:
         ValueError: If not. The error names the wrapper that helps.
     """
+    check_instance("observation_space", space, spaces.Space, "a Gymnasium space")
     if not isinstance(space, spaces.Dict):
         _check_part("observation_space", space, in_dict=False)
         return
     if not space.spaces:
         raise ValueError("observation_space must not be a Dict without entries")
     for name, part in space.spaces.items():
-        _check_part(f"observation_space[{name!r}]", part, in_dict=True)
+        _check_part(f"observation_space[{shown(name)}]", part, in_dict=True)
 
 
 def is_image(space: spaces.Space[Any]) -> bool:

@@ -92,6 +92,11 @@ class PlasticPolicy(ActorCriticPolicy):
     ) -> None:
         check_observation_space(observation_space)
         check_action_space(action_space)
+        if not callable(lr_schedule):
+            raise ValueError(
+                "lr_schedule must be a function of the remaining progress, got "
+                f"{shown(lr_schedule)}"
+            )
         core_kwargs = _check_mapping("core_kwargs", core_kwargs)
         _check_own_names(core_kwargs)
         if net_arch is None:
@@ -160,7 +165,10 @@ class PlasticPolicy(ActorCriticPolicy):
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | self._core_settings
+        given = super()._get_constructor_parameters()
+        for name in ("squash_output", "full_std", "use_expln"):  # None without use_sde=True
+            del given[name]
+        return given | self._core_settings
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode, except for the features extractor."""
@@ -369,11 +377,10 @@ def _check_settings(kwargs: dict[str, Any]) -> None:
         "share_features_extractor": (True, "there is one core"),
     }
     for name, (only, reason) in refused.items():
-        value = kwargs.get(name)  # None: a policy that was saved
-        if value is not None and check_bool(name, value) is not only:
+        if check_bool(name, kwargs.get(name, only)) is not only:
             raise ValueError(f"{name}={not only} is not supported: {reason}")
     for name in ("ortho_init", "full_std", "use_expln", "normalize_images"):
-        if kwargs.get(name) is not None:
+        if name in kwargs:
             kwargs[name] = check_bool(name, kwargs[name])
     if "log_std_init" in kwargs:
         kwargs["log_std_init"] = check_number("log_std_init", kwargs["log_std_init"])
@@ -382,7 +389,8 @@ def _check_settings(kwargs: dict[str, Any]) -> None:
         "optimizer_class": torch.optim.Optimizer,
     }.items():
         value = kwargs.get(name, kind)
-        if not callable(value) or isinstance(value, nn.Module | torch.optim.Optimizer):
+        is_other = isinstance(value, type) and not issubclass(value, kind)
+        if not callable(value) or is_other or isinstance(value, nn.Module | torch.optim.Optimizer):
             raise ValueError(f"{name} must be a class of {kind.__name__}s, got {shown(value)}")
 
 

@@ -15,18 +15,23 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import explained_variance, get_device, obs_as_tensor
+from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional as F
 
 from agents.sb3.actions import actions_to_take, check_action_space
-from agents.sb3.buffer import RecurrentRolloutBuffer, RolloutSequences
+from agents.sb3.buffer import (
+    LARGEST_ROLLOUT,
+    RecurrentRolloutBuffer,
+    RolloutSequences,
+    check_device,
+)
 from agents.sb3.observations import check_observation_space
 from agents.sb3.policies import PlasticPolicy
 from agents.sb3.trees import copied, map_tree
 from agents.sb3.vec_env import IGNORED, VectorEnvAdapter, ignored_steps_shown
-from plastic_envs.checks import check_bool, check_int, check_number, shown
+from plastic_envs.checks import check_bool, check_count, check_int, check_number, shown
 
 
 class RecurrentPPO(OnPolicyAlgorithm):
@@ -155,9 +160,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         if isinstance(env, VectorEnv):
             env = VectorEnvAdapter(env, ignored_steps="show")
-        if isinstance(env, gym.Env | VecEnv):  # the others are refused below
-            check_observation_space(env.observation_space)
-            check_action_space(env.action_space)
+        if not isinstance(env, gym.Env | VecEnv):
+            raise ValueError(f"env must be an environment or its id, got {shown(env)}")
+        check_observation_space(env.observation_space)
+        check_action_space(env.action_space)
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
@@ -174,6 +180,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
     def _check(self) -> None:
         """Check all settings, also those that were loaded or changed."""
         self.n_steps = check_int("n_steps", self.n_steps, minimum=1)
+        steps = self.n_steps * self.n_envs
+        check_count(
+            "a rollout's steps", steps, LARGEST_ROLLOUT, n_steps=self.n_steps, n_envs=self.n_envs
+        )
         self.n_epochs = check_int("n_epochs", self.n_epochs, minimum=1)
         for name in ("gamma", "gae_lambda"):
             setattr(self, name, check_number(name, getattr(self, name), minimum=0, maximum=1))
@@ -520,13 +530,7 @@ def _checked_base_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"tensorboard_log must be a path, or None, got {shown(log)}")
     if "monitor_wrapper" in kwargs:
         kwargs["monitor_wrapper"] = check_bool("monitor_wrapper", kwargs["monitor_wrapper"])
-    try:
-        get_device(kwargs.get("device", "auto"))
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            "device must be 'auto' or a device of torch that is there, got "
-            f"{shown(kwargs['device'])}"
-        ) from error
+    check_device(kwargs.get("device", "auto"))
     return kwargs
 
 

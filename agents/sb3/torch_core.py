@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.sb3.trees import map_tree
+from plastic_envs.checks import shown
 
 Indices = NDArray[np.int64]
 
@@ -83,7 +84,7 @@ class TorchCore(nn.Module):
     def __init__(self, module: nn.RNNBase) -> None:
         super().__init__()
         if not isinstance(module, nn.RNNBase):
-            raise ValueError(f"module must be a torch.nn.LSTM, GRU or RNN, got {module!r}")
+            raise ValueError(f"module must be a torch.nn.LSTM, GRU or RNN, got {shown(module)}")
         if module.bidirectional:
             raise ValueError("module must not be bidirectional: an agent does not see the future")
         if module.dropout:

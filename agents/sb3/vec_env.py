@@ -219,7 +219,7 @@ class VectorEnvAdapter(VecEnv):
         """Return a picture of each sub-environment, uint8 [height, width, 3]."""
         if self.render_mode != "rgb_array":
             warnings.warn(
-                f"pictures need render_mode='rgb_array', but it is {self.render_mode!r}",
+                f"pictures need render_mode='rgb_array', but it is {shown(self.render_mode)}",
                 stacklevel=2,
             )
             return [None] * self.num_envs
@@ -252,7 +252,7 @@ class VectorEnvAdapter(VecEnv):
         unwrapped: Any = self.env.unwrapped
         if not hasattr(unwrapped, "set_attr"):
             if not everyone:
-                raise self._one_object(f"attribute {attr_name!r} cannot be set for some alone")
+                raise self._one_object(f"attribute {shown(attr_name)} cannot be set for some alone")
             setattr(self._owner(attr_name), attr_name, value)
             return
         values = [value] * self.num_envs
@@ -283,7 +283,7 @@ class VectorEnvAdapter(VecEnv):
         results = getattr(self._owner(method_name), method_name)(*method_args, **kwargs)
         if results is None:
             return [None] * self.num_envs
-        if not isinstance(results, list | tuple | np.ndarray) or len(results) != self.num_envs:
+        if not _is_one_for_each(results, self.num_envs):
             raise self._one_object(f"{method_name}() does not return one result for each")
         return list(results)
 
@@ -306,7 +306,7 @@ class VectorEnvAdapter(VecEnv):
                 return layer
             layer = layer.env
         if not hasattr(layer, name):
-            raise AttributeError(f"{self.env} has no attribute {name!r}")
+            raise AttributeError(f"{shown(self.env)} has no attribute {shown(name)}")
         return layer
 
     def _one_object(self, problem: str) -> NotImplementedError:
@@ -379,11 +379,7 @@ def _listed(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
             entries: Any = _listed(values, num_envs)
         elif isinstance(values, Mapping):
             entries = [_entry(values, k) for k in range(num_envs)]
-        elif (
-            not isinstance(values, Sequence | np.ndarray)
-            or isinstance(values, str | bytes)
-            or len(values) != num_envs
-        ):
+        elif not _is_one_for_each(values, num_envs):
             entries = [copied(values) for _ in range(num_envs)]  # not Gymnasium's form: for all
         else:
             entries = values
@@ -410,3 +406,12 @@ def _is_wrapped(env: Any, wrapper_class: type[Any]) -> bool:
             return True
         env = env.env
     return False
+
+
+def _is_one_for_each(values: Any, num_envs: int) -> bool:
+    """Say whether something is a row of as many entries as there are sub-environments."""
+    if isinstance(values, np.ndarray):
+        return bool(values.shape[:1] == (num_envs,))
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        return False
+    return len(values) == num_envs

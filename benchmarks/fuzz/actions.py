@@ -127,7 +127,7 @@ def _meant(action: Any, space: spaces.Space[Any]) -> Any:
     discrete = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
     try:
         meant = np.asarray(action)
-        if meant.dtype.kind not in ("iu" if discrete else "iuf"):
+        if meant.dtype.kind not in ("iu" if discrete else "biuf"):
             raise WrongError(f"an action of {meant.dtype} is taken without complaint")
         meant = meant.astype(space.dtype)
     except (TypeError, ValueError, OverflowError) as error:

@@ -9,6 +9,7 @@ import enum
 import inspect
 import typing
 from collections.abc import Callable
+from collections.abc import Callable as AbstractCallable
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
@@ -105,7 +106,7 @@ def prepare(_: Path) -> Callable[[np.random.Generator, Path], Case]:
         if not names:
             return Case(target.call.format(""), lambda: _made(target.call.format("")), ())
         chosen = rng.permutation(names)[: 1 if rng.random() < 0.8 else 2].tolist()
-        if rng.random() < 0.2 and (same := _same(target, chosen[0], rng)):
+        if rng.random() < 0.2 and not target.unknown and (same := _same(target, chosen[0], rng)):
             return _valid_case(target, chosen[0], same)
         odd = {name: ODD[rng.integers(len(ODD))] for name in chosen}
         return _odd_case(target, odd)
@@ -119,9 +120,11 @@ def _same(target: Target, name: str, rng: np.random.Generator) -> str | None:
     value = target.parameters[name].default if text is None else eval(text, dict(_NAMES))
     if isinstance(value, bool):
         return f"np.bool_({value})"
-    if isinstance(value, int | float) and not isinstance(value, enum.Enum):
-        kinds = ["np.int64({})", "np.uint8({})"] if isinstance(value, int) and value < 256 else []
-        return str(rng.choice(kinds or ["np.float64({})", "{}"])).format(value)
+    if isinstance(value, int) and not isinstance(value, enum.Enum):
+        kinds = ["np.int64({})", "np.uint8({})"] if 0 <= value < 256 else ["np.int64({})"]
+        return str(rng.choice(kinds)).format(value)
+    if isinstance(value, float):
+        return str(rng.choice(["np.float64({})", "{}"])).format(value)
     return repr(value) if value is None or isinstance(value, str) else None
 
 
@@ -149,9 +152,8 @@ def _odd_case(target: Target, odd: dict[str, str]) -> Case:
             _check_fits(name, eval(value, dict(_NAMES)), target.parameters[name].annotation)
         _use(made)
 
-    required = [k for k, p in target.parameters.items() if p.default is p.empty]
-    unknown = [k for k in required if k not in target.valid]
-    names = (*odd, *unknown)
+    called = any(_is_called(eval(v, dict(_NAMES)), target.parameters[k]) for k, v in odd.items())
+    names = () if called else (*odd, *target.unknown)
     return Case(text, run, names, (ValueError, TypeError, OSError), (gym.error.Error,))
 
 
@@ -179,6 +181,12 @@ def _check_fits(name: str, value: Any, hint: Any) -> None:
         raise WrongError(f"{name} is taken without complaint, but is too large")
 
 
+def _is_called(value: Any, parameter: inspect.Parameter) -> bool:
+    """Say whether a value is a function where one is asked for: what it raises is its affair."""
+    hints = (parameter.annotation, *get_args(parameter.annotation))
+    return callable(value) and any(get_origin(hint) in (AbstractCallable, type) for hint in hints)
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
@@ -187,10 +195,11 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(type(value) is type(part) and value == part for part in parts)
     if origin is typing.Annotated:
         return _fits(value, parts[0])
-    if origin is tuple:
+    if origin in (tuple, list):
         if not isinstance(value, tuple | list | np.ndarray):
             return False
-        every = [parts[0]] * len(value) if Ellipsis in parts else list(parts)
+        any_length = origin is list or Ellipsis in parts
+        every = [parts[0]] * len(value) if any_length else list(parts)
         return len(every) == len(value) and all(map(_fits, value, every))
     if hint is bool or isinstance(value, bool | np.bool_):
         return hint in (bool, Any, object) and isinstance(value, bool | np.bool_)

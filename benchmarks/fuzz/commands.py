@@ -56,7 +56,8 @@ def prepare(folder: Path) -> Callable[[np.random.Generator, Path], Case]:
         kind = "experiments" if command == "report" else kind
         shutil.copytree(trained / kind, here / "run")
         known = option.lstrip("-").removeprefix("no-").split(".")[-1]
-        names = (known, value, str(here), *(("processes",) if command == "demo" else ()))
+        escaped = value.encode(errors="backslashreplace").decode()
+        names = (known, value, escaped, str(here), *(("processes",) if command == "demo" else ()))
         pictures = (here / "curves.png", here / "episode.gif")
         allowed = [here / "runs", here / "run", *pictures, (here / value).resolve()]
         text = f"plastic {command} {' '.join(map(repr, words))}"[:300]

@@ -53,6 +53,8 @@ VALID = {
     "InteractiveVectorEnv.task": _BANDIT,
     "ImageClasses.images": "np.zeros((6, 8, 8, 1), np.uint8)",
     "load_images.source": "plastic_envs.images.Glyphs()",
+    "ImageExtractor.observation_space": _IMAGE,
+    "DictExtractor.observation_space": f"gym.spaces.Dict(image={_IMAGE}, label={_BOX})",
     "ImageLabelExtractor.observation_space": f"gym.spaces.Dict(image={_IMAGE}, label={_BOX})",
     "PlasticFeaturesExtractor.observation_space": "plastic_envs.wrappers.History("
     "gym.make('PlasticCopy-v0')).observation_space",
@@ -69,6 +71,12 @@ class Target(NamedTuple):
     call: str
     parameters: dict[str, inspect.Parameter]
     valid: dict[str, str]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of arguments that it needs, without a valid value that is known."""
+        needed = [k for k, p in self.parameters.items() if p.default is p.empty or k == "root"]
+        return [k for k in needed if k not in self.valid]
 
 
 def targets() -> Iterator[Target]:
@@ -100,7 +108,9 @@ def _settings(config: type[Any]) -> Iterator[Target]:
     """Return how the settings of a program are made: as they are, from JSON, and in parts."""
     name, fields = f"{config.__module__}.{config.__name__}", _parameters(config)
     yield Target(f"{name}({{}})", fields, {})
-    yield Target(f"train.config.from_dict({name}, dict({{}}))", fields, {})
+    parts = {k: p for k, p in fields.items() if dataclasses.is_dataclass(p.annotation)}
+    read = fields | {k: p.replace(annotation=p.annotation | dict) for k, p in parts.items()}
+    yield Target(f"train.config.from_dict({name}, dict({{}}))", read, {})
     for k, p in fields.items():
         if p.annotation.__module__ in ("train.config", "train.rl_config"):
             task = "task='few-shot', " if k == "few_shot" else ""

@@ -120,12 +120,13 @@ def _work(connection: Connection, folder: Path, package: str) -> None:
     os.dup2(log.fileno(), 2)
     faulthandler.enable(log)
     warnings.simplefilter("ignore")
+    images = os.environ.get("PLASTIC_ENVS_CACHE", str(folder / "images"))
     makers: dict[str, MakeCase] = {}
     with contextlib.suppress(EOFError):
         while True:
             kind, seed, number, seconds = connection.recv()
             log.truncate(0)
-            os.environ["PLASTIC_ENVS_CACHE"] = str(folder / "images")
+            os.environ["PLASTIC_ENVS_CACHE"] = images  # a case may have changed it
             rng = np.random.default_rng([seed, number, zlib.crc32(kind.encode())])
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 try:

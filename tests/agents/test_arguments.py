@@ -37,7 +37,8 @@ ANYTHING = st.one_of(
     st.text(max_size=4),
     st.lists(st.integers(1, 40), max_size=4),
     st.sampled_from([b"x", {}, {"a": 1}, (), object(), int, RNNCell, Gradient, 1j, print]),
-    st.sampled_from([np.int64(3), np.float32(0.5), np.bool_(True), np.zeros(3), np.str_("rnn")]),
+    st.sampled_from([np.int64(3), np.float32(0.5), np.bool_(True), np.str_("rnn")]),
+    st.sampled_from([np.zeros(3), np.array(2)]),
     st.sampled_from([torch.tensor(3), torch.zeros(2), RNNCell(), LSTMCell(), Hebbian()]),
 )
 SOMETIMES = settings(
@@ -46,12 +47,12 @@ SOMETIMES = settings(
 
 
 def made_or_refused(make, *words):
-    """Return what is made; or None if a short error has one of the words, or is about size."""
+    """Return what is made; or None if a short error has one of the words."""
     try:
         return make()
     except ValueError as error:
         message = str(error)
-    assert any(word in message for word in (*words, "numbers, more than")), message
+    assert any(word in message for word in words), message
     assert len(message) < 400
     return None
 
@@ -148,7 +149,7 @@ def test_prototypical_network(name, value):
 @given(value=ANYTHING)
 @SOMETIMES
 def test_encoder_by_name(value):
-    made_or_refused(lambda: make_encoder(value, (16, 16, 1), 2), "encoder")
+    made_or_refused(lambda: make_encoder(value, (16, 16, 1), 2), "name")
 
 
 @given(value=ANYTHING)

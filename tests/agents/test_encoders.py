@@ -201,7 +201,7 @@ def test_image_that_would_shrink_to_nothing_is_refused(name, shape):
 
 
 def test_unknown_encoder_is_refused():
-    with pytest.raises(ValueError, match="encoder must be one of"):
+    with pytest.raises(ValueError, match="name must be one of"):
         make_encoder("vit", (16, 16, 1))
 
 

@@ -12,7 +12,7 @@ from benchmarks.fuzz.surface import targets
 from benchmarks.fuzz.worker import KINDS, Worker
 from tests.benchmarks.fuzz_kinds.faults import ENDS
 
-CASES = {"arguments": 300, "actions": 200, "files": 60, "runs": 12, "commands": 12}
+CASES = {"arguments": 250, "actions": 100, "files": 40, "runs": 8, "commands": 24}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_every_end_of_a_case_is_told_from_the_others():
     tried = {}
     with Worker(package="tests.benchmarks.fuzz_kinds") as worker:
         for case, name in enumerate(ENDS):
-            worker.seconds = 2 if name == "hangs" else 60
+            worker.seconds = 1 if name == "hangs" else 60
             found = worker.run("faults", 0, case)
             tried[found.call] = found
     assert list(tried) == list(ENDS)

@@ -17,6 +17,7 @@ from plastic_envs.checks import (
     check_number,
     check_path,
     check_seed,
+    check_text,
     shown,
 )
 
@@ -124,9 +125,10 @@ def test_an_instance_is_returned_and_others_are_refused():
 
 
 def test_a_count_beyond_its_limit_is_refused():
-    check_count("the state", 10, 10)
-    with pytest.raises(ValueError, match=r"the state would be 11 numbers, more than 10"):
-        check_count("the state", 11, 10)
+    check_count("the state", 10, 10, a=5, b=2)
+    message = r"^a=11, b=1 is too large: the state would be 11 numbers, more than 10"
+    with pytest.raises(ValueError, match=message):
+        check_count("the state", 11, 10, a=11, b=1)
 
 
 def test_seeds():
@@ -159,3 +161,16 @@ def test_paths(tmp_path):
     for value in (b"x", 3, None, np.array(["x"]), Silent()):
         with pytest.raises(ValueError, match=r"^p must be a path, got "):
             check_path("p", value)
+
+
+def test_texts_of_all_kinds_become_str():
+    assert type(check_text("t", np.str_("a"))) is str
+    assert check_text("t", np.str_("a")) == "a"
+
+
+@pytest.mark.parametrize(
+    "value", [v for v in ODD if not isinstance(v, str)], ids=lambda v: type(v).__name__
+)
+def test_other_values_are_no_texts(value):
+    with pytest.raises(ValueError, match=r"^t must be a text, got "):
+        check_text("t", value)

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 import plastic_envs
-from plastic_envs import SequenceTask, ids, make_task, register_task
+from plastic_envs import (
+    InteractiveEnv,
+    SequenceEnv,
+    SequenceTask,
+    SequenceVectorEnv,
+    ids,
+    make_task,
+    register_task,
+)
 from plastic_envs.tasks import Bandit, Copy
 from tests.plastic_envs.players import same
 
@@ -131,8 +139,24 @@ def test_the_kind_must_be_that_of_the_class():
     "env_id", [None, 3, [], "Copy", "a" * 10_000, ":"], ids=lambda v: str(v)[:9]
 )
 def test_an_id_that_is_none_is_refused(env_id):
-    with pytest.raises(ValueError, match=r"no task has the id|there is no module") as caught:
+    with pytest.raises(ValueError, match=r"^env_id must be") as caught:
         make_task(env_id)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("env_id", [None, 3, [], 1j, b"Copy-v0"], ids=str)
+def test_what_is_no_text_is_not_registered(env_id):
+    before = ids()
+    with pytest.raises(ValueError, match="env_id must be a text, got"):
+        register_task(env_id, Copy)
+    assert ids() == before
+
+
+@pytest.mark.parametrize("task", ["", "rnn", ":", "x" * 9_000 + ":" + "x" * 9_000, "\0:x", 3, int])
+@pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv, InteractiveEnv], ids=str)
+def test_a_task_that_is_none_is_refused_by_name(make, task):
+    with pytest.raises(ValueError, match=r"^task must be") as caught:
+        make(task)
     assert len(str(caught.value)) < 500
 
 

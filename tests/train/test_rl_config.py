@@ -2,8 +2,10 @@ import json
 import math
 import re
 from dataclasses import asdict, fields, is_dataclass, replace
+from fractions import Fraction
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from agents import Gradient, Hebbian
 from agents.rules import RuleSettings
 from plastic_envs.tasks import Bandit, CueReward
-from train.config import TrainConfig
+from train.config import TrainConfig, from_dict
 from train.rl_config import CoreName, PPOConfig, RLConfig, RLNetworkConfig, is_rl_config
 
 CHANGED = RLConfig(
@@ -41,12 +43,12 @@ def test_settings_come_back_from_json(config):
     ("change", "message"),
     [
         ({"colour": "red"}, "RLConfig has no setting 'colour'"),
-        ({"steps": "many"}, "steps must be int, got 'many'"),
-        ({"steps": True}, "steps must be int, got True"),
+        ({"steps": "many"}, "steps must be an integer of at least 1, got 'many'"),
+        ({"steps": True}, "steps must be an integer of at least 1, got True"),
         ({"env_kwargs": [1]}, "env_kwargs must be dict"),
         ({"env_kwargs": {"size": [5]}}, "env_kwargs must be dict"),
         ({"network": {"core": "transformer"}}, "core must be one of 'plastic', 'lstm'"),
-        ({"network": 3}, "settings of RLNetworkConfig must be an object, got 3"),
+        ({"network": 3}, "network: settings of RLNetworkConfig must be an object, got 3"),
         (
             {"ppo": {"gamma": 2.0}},
             "gamma must be a finite number of at least 0 and of at most 1",
@@ -59,6 +61,15 @@ def test_wrong_settings_in_json_are_named(change, message):
     text = json.dumps(json.loads(RLConfig().to_json()) | change)
     with pytest.raises(ValueError, match=message):
         RLConfig.from_json(text)
+
+
+def test_settings_are_made_of_numbers_of_all_kinds():
+    made = from_dict(RLConfig, {"steps": np.int64(10**6), "ppo": {"gamma": np.float32(0.5)}})
+    assert made == RLConfig(steps=10**6, ppo=PPOConfig(gamma=0.5))
+    assert (type(made.steps), type(made.ppo.gamma)) == (int, float)
+    for ppo in (0, [], None, "\0", {"gamma": 10**400}, {"gamma": Fraction(5, 2)}, {"colour": 1}):
+        with pytest.raises(ValueError, match=r"ppo|gamma|colour"):
+            from_dict(RLConfig, {"ppo": ppo})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", TrainConfig().to_json()])

@@ -146,6 +146,21 @@ def test_what_an_environment_raises_is_one_line_that_names_it(
     assert not folder.path.exists()
 
 
+def test_an_environment_of_a_run_that_is_gone_is_told_with_the_settings(make_rl_config, tmp_path):
+    folder = RLRunFolder(tmp_path / "run")
+    config = make_rl_config("PlasticBandit-v0")
+    reinforcement.train(config, folder, progress=False)
+    folder.config_path.write_text(folder.config_path.read_text().replace("Bandit", "Gone"))
+    for use in (
+        lambda: evaluate_agent(folder, num_episodes=2),
+        lambda: record(folder, tmp_path / "episode.gif"),
+        lambda: folder.load_model("best"),
+        lambda: reinforcement.train(folder.config(), folder, resume=True, progress=False),
+    ):
+        with pytest.raises(ValueError, match=r"config.json: the environment 'PlasticGone-v0'"):
+            use()
+
+
 @pytest.mark.parametrize("where", ["init", "reset", "step"])
 def test_ctrl_c_is_not_swallowed(make_rl_config, where):
     config = make_rl_config("TestTroubled-v0", env_kwargs={"fails": f"{where} by hand"})

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 import tyro
 
-from plastic_envs.checks import check_choice, check_int
+from plastic_envs.checks import check_choice, check_int, shown
 from plastic_envs.images.sources import SourceName
 from train.experiments.executors import Executor, LocalProcesses, available_cores
 from train.experiments.published import EXPERIMENTS
@@ -173,5 +173,5 @@ def _results(config: ReproduceConfig, plans: Sequence[Planned]) -> list[Record]:
 def _only(text: str) -> tuple[str, tuple[str, ...]]:
     name, equals, labels = text.partition("=")
     if not (name and equals and labels):
-        raise ValueError(f"only must be like delay=20,40, got {text!r}")
+        raise ValueError(f"only must be like delay=20,40, got {shown(text)}")
     return name, tuple(labels.split(","))

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from plastic_envs.checks import shown
 from train.config import TrainConfig
 from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
@@ -98,11 +99,13 @@ def selected(
         asked["seed"] = tuple(str(seed) for seed in seeds)
     for name, labels in asked.items():
         if name not in have:
-            raise ValueError(f"nothing is varied as {name!r}: there is {', '.join(sorted(have))}")
+            raise ValueError(
+                f"nothing is varied as {shown(name)}: there is {', '.join(sorted(have))}"
+            )
         for label in labels:
             if label not in have[name]:
                 raise ValueError(
-                    f"{name} must be one of {', '.join(sorted(have[name]))}, got {label!r}"
+                    f"{name} must be one of {', '.join(sorted(have[name]))}, got {shown(label)}"
                 )
     return [
         run

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from agents.network import CellName, RuleName
 from agents.rules import RuleSettings
+from plastic_envs.checks import shown
 from train.config import TaskName, TrainConfig
 from train.evaluation import network_names
 
@@ -42,7 +43,7 @@ class Axis:
         for label in labels:
             if label not in self.points:
                 raise ValueError(
-                    f"{self.name} must be one of {', '.join(self.points)}, got {label!r}"
+                    f"{self.name} must be one of {', '.join(self.points)}, got {shown(label)}"
                 )
         return Axis(self.name, {label: self.points[label] for label in labels})
 
@@ -193,7 +194,7 @@ def with_settings(config: _T, settings: Settings) -> _T:
     for name, value in settings.items():
         head, _, rest = name.partition(".")
         if head not in known:
-            raise ValueError(f"{type(config).__name__} has no setting {head!r}")
+            raise ValueError(f"{type(config).__name__} has no setting {shown(head)}")
         if rest:
             inner.setdefault(head, {})[rest] = value
         else:

@@ -178,6 +178,18 @@ def test_attributes_and_methods_of_a_native_environment(make_clocks):
         env.get_attr("size")
 
 
+def test_arrays_without_axes_are_no_row_of_results(make_clocks):
+    env = make_clocks(LENGTHS, AutoresetMode.SAME_STEP, native=True)
+    env.places = lambda: np.array(4)
+    with pytest.raises(NotImplementedError, match="one result for each"):
+        VectorEnvAdapter(env).env_method("places")
+    reset = env.reset
+    env.reset = lambda **given: (reset(**given)[0], {"seen": np.array(4)})
+    adapter = VectorEnvAdapter(env)
+    adapter.reset()
+    assert [info["seen"] for info in adapter.reset_infos] == [4] * 4
+
+
 def test_wrapped_sub_environments():
     envs = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
     env = VectorEnvAdapter(envs)

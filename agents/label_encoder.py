@@ -199,7 +199,7 @@ class ImageLabelEncoder(ImageEmbedder):
                 f"(num_labels={num_labels}), got {hidden_size}"
             )
         size, self.rectify = int(image_encoder.embedding_size), check_bool("rectify", rectify)
-        check_count("the projection", size * hidden_size, _LARGEST, hidden_size=hidden_size)
+        check_count("the projection", (size + 1) * hidden_size, _LARGEST, hidden_size=hidden_size)
         self.normalisation = nn.BatchNorm1d(size, affine=False)
         self.projection: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, size, hidden_size - num_labels

@@ -28,6 +28,7 @@ else:
     _VectorWrapper = VectorWrapper  # in older versions of Gymnasium it takes no types
 
 _ACTION, _REWARD = "previous_action", "previous_reward"
+_LONGEST = 2**24  # observations of an episode that are remembered at most
 _HISTORY, _LENGTH = "history", "length"
 
 
@@ -454,7 +455,7 @@ def _bounds(env: Any, bounds: tuple[float, float] | None) -> tuple[float, float]
 
 def _max_steps(env: Any, max_steps: int | None) -> int:
     if max_steps is not None:
-        return check_int("max_steps", max_steps, minimum=1)
+        return check_int("max_steps", max_steps, minimum=1, maximum=_LONGEST)
     steps = getattr(_task(env), "num_steps", None)
     if steps is None and env.spec is not None:
         steps = env.spec.max_episode_steps

@@ -142,10 +142,13 @@ def watch(
         seed: Seed of the episode; the first test episode of the run if not given.
     """
     from train.recording import record
+    from train.rl_evaluation import seed_of
 
     folder = open_run(run)
     if not isinstance(folder, RLRunFolder):
         raise ValueError(f"{run} was trained by supervised learning; `plastic plot` shows it")
+    if seed is not None:
+        seed = seed_of(folder.config(), seed)  # before it names a file
     if output is None:
         which = "" if checkpoint == "best" else f"-{checkpoint}"
         which += "" if seed is None else f"-seed{seed}"

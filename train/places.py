@@ -12,7 +12,7 @@ def expanded(text: str) -> Path:
             ValueError for another type's turn.)
     """
     if not text:
-        raise FileNotFoundError("a path must not be empty")
+        raise FileNotFoundError("a path must not be empty, got ''")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -57,7 +57,8 @@ def prepare(folder: Path) -> Callable[[np.random.Generator, Path], Case]:
         shutil.copytree(trained / kind, here / "run")
         known = option.lstrip("-").removeprefix("no-").split(".")[-1]
         escaped = value.encode(errors="backslashreplace").decode()
-        names = (known, value, escaped, str(here), *(("processes",) if command == "demo" else ()))
+        shown = (value, escaped) if value else (repr(value),)
+        names = (known, *shown, str(here), *(("processes",) if command == "demo" else ()))
         pictures = (here / "curves.png", here / "episode.gif")
         allowed = [here / "runs", here / "run", *pictures, (here / value).resolve()]
         text = f"plastic {command} {' '.join(map(repr, words))}"[:300]

@@ -1,6 +1,7 @@
 """What image sources have in common: labelled images, and disjoint sets of classes."""
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -46,7 +47,9 @@ class ImageClasses:
             )
         if 0 in images.shape:
             raise ValueError(f"images must have at least one pixel, got {list(images.shape)}")
-        offsets = np.asarray(offsets) if isinstance(offsets, list | tuple) else offsets
+        if isinstance(offsets, list | tuple):
+            with suppress(ValueError):  # ragged: refused below
+                offsets = np.asarray(offsets)
         if (
             not isinstance(offsets, np.ndarray)
             or offsets.ndim != 1

@@ -57,6 +57,7 @@ ODD = [
     *("x" * 10**6, b"x", b"", Path("x"), Place(), Rude(), object(), print, int, ..., np.int64(5)),
     *(np.bool_(True), np.float32(1), np.str_("train"), np.zeros(3), np.array("train"), [], [1], ()),
     *({}, {"train": 5}, {"train": Rude()}, {5: [1]}, set(), range(3), iter([1]), slice(2), 2**31),
+    [[1], 2],
 ]
 
 CALLS = {

@@ -18,7 +18,7 @@ help:  ## list the targets
 demo: $(VENV)/run.stamp  ## train plastic and ordinary networks side by side (minutes); ARGS=--json
 	$(BIN)/plastic demo $(ARGS)
 
-test: $(VENV)/dev.stamp  ## run the tests (under 10 minutes)
+test: $(VENV)/dev.stamp  ## run the tests (minutes)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(VENV)/slow.stamp  ## run the tests that take longer
@@ -58,7 +58,7 @@ $(VENV)/dev.stamp: $(SOURCES) | $(VENV)/bin/python
 	touch $@ $(VENV)/run.stamp
 
 $(VENV)/slow.stamp: $(VENV)/dev.stamp
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)" --editable ".[dev,bench,ray]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)" --editable ".[dev,bench,interop,ray]"
 	touch $@
 
 $(VENV)-low/dev.stamp: $(SOURCES)

@@ -7,9 +7,9 @@ overwrites files of the other: what is imported then is a matter of which came l
 import importlib.util
 from pathlib import Path
 
-AGENTS = frozenset(
-    ("cells", "encoders", "label_encoder", "network", "ops", "prototypes", "rules", "sb3", "state")
-)
+_NAMES = "cells encoders label_encoder network ops prototypes rules sb3 state tensors"
+
+AGENTS = frozenset(_NAMES.split())
 """What the package holds."""
 
 REMEDY = (

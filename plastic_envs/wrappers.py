@@ -90,6 +90,8 @@ class PreviousActionReward(
 class VectorPreviousActionReward(_VectorWrapper):
     """`PreviousActionReward` for vector environments, which see for argument and form."""
 
+    takes_reset_mask = True  # in all autoreset modes, which `agents.sb3` makes use of
+
     def __init__(
         self, env: VectorEnv[Any, Any, Any], reward_bounds: tuple[float, float] | None = None
     ) -> None:
@@ -178,6 +180,8 @@ class History(gym.Wrapper[Observations, Any, Observations, Any], RecordConstruct
 
 class VectorHistory(_VectorWrapper):
     """`History` for vector environments, which see for argument and form."""
+
+    takes_reset_mask = True  # in all autoreset modes, which `agents.sb3` makes use of
 
     def __init__(self, env: VectorEnv[Any, Any, Any], max_steps: int | None = None) -> None:
         super().__init__(env)

@@ -2,6 +2,9 @@ import os
 
 import pytest
 
+# Test processes run side by side, one for each core: more threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def image_cache(tmp_path_factory):

@@ -75,13 +75,13 @@ def train(
         ValueError: If the processes cannot share a batch equally, settings do not fit, or the files
             of the run do not belong together.
     """
-    if not resume:
-        processes.on_first(folder.check_unused)
     if config.batch_size % processes.size:
         raise ValueError(
             f"batch_size must be divisible by the number of processes, {processes.size}, "
             f"got {config.batch_size}"
         )
+    if not resume:
+        processes.on_first(folder.check_unused)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     network = _checked_network(config)

@@ -23,14 +23,11 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvS
 
 from agents.sb3.trees import copied
 from plastic_envs.checks import check_choice, shown
-from plastic_envs.wrappers import VectorHistory, VectorPreviousActionReward
 
 _TAKE_A_MASK = (
-    vector.VectorObservationWrapper,  # these three keep no state
+    vector.VectorObservationWrapper,  # these keep no state
     vector.VectorActionWrapper,
     vector.VectorRewardWrapper,
-    VectorHistory,
-    VectorPreviousActionReward,
 )
 
 IGNORED = "ignored_step"

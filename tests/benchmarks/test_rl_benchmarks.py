@@ -71,6 +71,7 @@ def test_every_task_and_agent_can_be_trained():
             assert config.n_steps % config.task.num_steps == 0
 
 
+@pytest.mark.slow
 def test_agents_are_compared_on_a_foreign_environment(rows, tmp_path):
     pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
     arguments = ["--env", "CartPole-v1", "--steps", 2_048, "--seeds", 0, "--out", tmp_path]

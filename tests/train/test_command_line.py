@@ -218,6 +218,8 @@ def signalled(command, interruptible):
 LONG = ["--steps", 10**6]
 
 
+# A signal can come between the opening of a file and the block that closes it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

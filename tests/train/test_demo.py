@@ -18,6 +18,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(train.demo, "evaluate", partial(evaluate, num_episodes=20))
 
 
+@pytest.mark.slow
 def test_the_demo_compares_three_networks_in_any_number_of_processes(
     tiny, command, tmp_path, monkeypatch
 ):

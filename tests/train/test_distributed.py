@@ -139,6 +139,7 @@ def test_the_command_gives_the_run_of_one_process(finished, make_config, make_ru
     assert not list(folder.path.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run_is_refused_once(finished, tmp_path):
     folder = RunFolder(shutil.copytree(finished[0].path, tmp_path / "run"))
     before = folder.metrics()
@@ -151,6 +152,7 @@ def test_a_folder_that_holds_a_run_is_refused_once(finished, tmp_path):
     assert folder.metrics() == before
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_with_the_run_of_one(make_config, make_run, tmp_path, interrupted):
     folder = RunFolder(tmp_path / "run")
     interrupted(train, make_config(), folder, supervised._Training, "_train_step", 3)

@@ -282,6 +282,7 @@ PROGRAM = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_where_it_was(tmp_path, assert_same_run):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(root=str(Path(__file__).parents[2])))

@@ -117,12 +117,12 @@ class PlasticPolicy(ActorCriticPolicy):
         extractor_kwargs = _check_mapping("features_extractor_kwargs", given)
         if issubclass(extractor, ImageLabelExtractor):
             extractor_kwargs.setdefault("features_dim", hidden_size)
-        _check_taken("features_extractor_kwargs", extractor, extractor_kwargs)
+        check_taken("features_extractor_kwargs", extractor, extractor_kwargs)
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
             # All parameters in one call: they are small, and the calls took a tenth of the time.
             given = _check_mapping("optimizer_kwargs", kwargs.pop("optimizer_kwargs", None))
             kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True, **given}
-        _check_taken(
+        check_taken(
             "optimizer_kwargs",
             kwargs.get("optimizer_class", torch.optim.Adam),
             _check_mapping("optimizer_kwargs", kwargs.get("optimizer_kwargs")),
@@ -415,7 +415,7 @@ def _check_mapping(name: str, value: Any) -> dict[str, Any]:
     return dict(value or {})
 
 
-def _check_taken(name: str, function: Any, given: dict[str, Any]) -> None:
+def check_taken(name: str, function: Any, given: dict[str, Any]) -> None:
     """Check that a function knows arguments, as far as it says which it takes."""
     try:
         signature = inspect.signature(function)

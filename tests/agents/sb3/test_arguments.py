@@ -279,6 +279,11 @@ def test_unknown_arguments_of_parts_are_told_with_where_they_were_given(name):
             make_policy(core=core, **{name: {"colour": 3}})
 
 
+def test_unknown_arguments_of_a_buffer_are_told_with_where_they_were_given():
+    with pytest.raises(TypeError, match=r"^rollout_buffer_kwargs do not fit .*'colour'"):
+        make(rollout_buffer_kwargs={"colour": 3})
+
+
 def test_predict_refuses_other_dictionaries():
     class Named(Plain):
         observation_space = spaces.Dict(a=Plain.observation_space, b=spaces.Discrete(2))

@@ -105,9 +105,8 @@ class PlasticPolicy(ActorCriticPolicy):
         _check_layers(net_arch)
         hidden_size = check_int("hidden_size", hidden_size, minimum=1)
         _check_settings(kwargs)
-        extractor = kwargs.pop("features_extractor_class", None)
-        if extractor is None:
-            extractor = _default_extractor(observation_space, hidden_size)
+        default = _default_extractor(observation_space, hidden_size)
+        extractor = kwargs.pop("features_extractor_class", default)
         if not (isinstance(extractor, type) and issubclass(extractor, BaseFeaturesExtractor)):
             raise ValueError(
                 "features_extractor_class must be a subclass of Stable-Baselines3's "

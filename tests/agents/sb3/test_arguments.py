@@ -172,7 +172,7 @@ POLICY_REFUSED = [
     ("activation_fn", [nn.Tanh(), "tanh", None, int]),
     ("optimizer_class", ["adam", None, nn.Tanh]),
     ("optimizer_kwargs", ["no", 3]),
-    ("features_extractor_class", ["no", int, nn.Module]),
+    ("features_extractor_class", ["no", int, nn.Module, None]),
     ("features_extractor_kwargs", ["no", 3]),
 ]
 

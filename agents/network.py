@@ -38,6 +38,7 @@ FORMS: dict[FormName, Form] = {
     "naive": naive.run,
 }
 
+_LARGEST_SIZE = 2**24  # units
 _LARGEST_NETWORK = 2**30  # numbers: 4 GiB in float32
 _LARGEST_STATE = 2**33
 
@@ -144,10 +145,10 @@ class PlasticNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = check_int("input_size", input_size, minimum=1)
-        self.output_size = check_int("output_size", output_size, minimum=1)
-        self.hidden_size = check_int("hidden_size", hidden_size, minimum=1)
-        self.extra_dim = check_int("extra_dim", extra_dim)
+        self.input_size = check_int("input_size", input_size, minimum=1, maximum=_LARGEST_SIZE)
+        self.output_size = check_int("output_size", output_size, minimum=1, maximum=_LARGEST_SIZE)
+        self.hidden_size = check_int("hidden_size", hidden_size, minimum=1, maximum=_LARGEST_SIZE)
+        self.extra_dim = check_int("extra_dim", extra_dim, maximum=_LARGEST_SIZE)
         self.cell: Cell = _made("cell", cell, Cell, CELLS)
         self.rule: Rule = _made("rule", rule, Rule, RULES)
         self.form = form

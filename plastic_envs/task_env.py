@@ -24,6 +24,7 @@ _RENDER_MODES = ["rgb_array", "ansi"]
 
 Rows = slice | NDArray[np.int64]
 """Sub-environments at the same step: all of them (a slice, which copies nothing), or some."""
+_MOST_ENVS = 2**24  # sub-environments
 _ALL = slice(None)
 _FEW = 32
 
@@ -131,7 +132,7 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]], ABC):
         render_mode: str | None,
         autoreset_mode: AutoresetMode | str,
     ) -> None:
-        self.num_envs = check_int("num_envs", num_envs, minimum=1)
+        self.num_envs = check_int("num_envs", num_envs, minimum=1, maximum=_MOST_ENVS)
         task.check_size(num_envs=self.num_envs)
         self.task = task
         self.render_mode = _checked_render_mode(render_mode)

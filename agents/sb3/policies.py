@@ -1,5 +1,6 @@
 """`PlasticPolicy`: actor and critic on top of one recurrent core."""
 
+import inspect
 from typing import Any, Self
 
 import numpy as np
@@ -104,9 +105,8 @@ class PlasticPolicy(ActorCriticPolicy):
         _check_layers(net_arch)
         hidden_size = check_int("hidden_size", hidden_size, minimum=1)
         _check_settings(kwargs)
-        extractor = kwargs.pop("features_extractor_class", None)
-        if extractor is None:
-            extractor = _default_extractor(observation_space, hidden_size)
+        default = _default_extractor(observation_space, hidden_size)
+        extractor = kwargs.pop("features_extractor_class", default)
         if not (isinstance(extractor, type) and issubclass(extractor, BaseFeaturesExtractor)):
             raise ValueError(
                 "features_extractor_class must be a subclass of Stable-Baselines3's "
@@ -116,10 +116,16 @@ class PlasticPolicy(ActorCriticPolicy):
         extractor_kwargs = _check_mapping("features_extractor_kwargs", given)
         if issubclass(extractor, ImageLabelExtractor):
             extractor_kwargs.setdefault("features_dim", hidden_size)
+        check_taken("features_extractor_kwargs", extractor, extractor_kwargs)
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
             # All parameters in one call: they are small, and the calls took a tenth of the time.
             given = _check_mapping("optimizer_kwargs", kwargs.pop("optimizer_kwargs", None))
             kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True, **given}
+        check_taken(
+            "optimizer_kwargs",
+            kwargs.get("optimizer_class", torch.optim.Adam),
+            _check_mapping("optimizer_kwargs", kwargs.get("optimizer_kwargs")),
+        )
         # Read while the constructor of the base class builds the policy.
         self._core_settings: dict[str, Any] = {
             "core": core,
@@ -159,7 +165,14 @@ class PlasticPolicy(ActorCriticPolicy):
         ):
             core_kwargs = {"encoded": True, **core_kwargs}
         core, hidden_size = settings.pop("core"), settings.pop("hidden_size")
-        self.core = make_core(core, int(self.features_dim), hidden_size, **settings, **core_kwargs)
+        try:
+            self.core = make_core(
+                core, int(self.features_dim), hidden_size, **settings, **core_kwargs
+            )
+        except TypeError as error:
+            if not core_kwargs:
+                raise
+            raise TypeError(f"core_kwargs do not fit the core: {error}") from error
         self.mlp_extractor = MlpExtractor(
             self.core.output_size, self.net_arch, self.activation_fn, self.device
         )
@@ -399,6 +412,18 @@ def _check_mapping(name: str, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{name} must be a dictionary, or None, got {shown(value)}")
     return dict(value or {})
+
+
+def check_taken(name: str, function: Any, given: dict[str, Any]) -> None:
+    """Check that a function knows arguments, as far as it says which it takes."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind_partial(**given)
+    except TypeError as error:
+        raise TypeError(f"{name} do not fit {shown(function)}: {error}") from error
 
 
 def _check_own_names(core_kwargs: dict[str, Any]) -> None:

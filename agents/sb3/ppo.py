@@ -28,7 +28,7 @@ from agents.sb3.buffer import (
     check_device,
 )
 from agents.sb3.observations import check_observation_space
-from agents.sb3.policies import PlasticPolicy
+from agents.sb3.policies import PlasticPolicy, check_taken
 from agents.sb3.trees import copied, map_tree
 from agents.sb3.vec_env import IGNORED, VectorEnvAdapter, ignored_steps_shown
 from plastic_envs.checks import check_bool, check_count, check_int, check_number, shown
@@ -209,7 +209,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
                     f"n_steps={self.n_steps}, got {self.batch_size}"
                 )
         if self.normalize_advantage and self.n_steps * self.n_envs < 2:
-            raise ValueError("normalize_advantage=True needs rollouts of more than one step")
+            raise ValueError(
+                "normalize_advantage=True needs rollouts of more than one step, got "
+                f"n_steps={self.n_steps} of {self.n_envs} environment"
+            )
         if self.use_sde:
             raise ValueError("use_sde=True is not supported: its noise would be a hidden state")
         check_int("stats_window_size", self._stats_window_size, minimum=1)
@@ -521,6 +524,8 @@ def _checked_base_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
         value = kwargs.get(name)
         if value is not None and not isinstance(value, dict):
             raise ValueError(f"{name} must be a dictionary, or None, got {shown(value)}")
+    given = kwargs.get("rollout_buffer_kwargs") or {}
+    check_taken("rollout_buffer_kwargs", kwargs["rollout_buffer_class"], given)
     sizes = {"stats_window_size": (1, 2**31 - 1), "verbose": (0, 2), "seed": (0, 2**32 - 1)}
     for name, (minimum, maximum) in sizes.items():
         if kwargs.get(name) is not None or (name in kwargs and name != "seed"):

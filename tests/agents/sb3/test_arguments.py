@@ -172,7 +172,7 @@ POLICY_REFUSED = [
     ("activation_fn", [nn.Tanh(), "tanh", None, int]),
     ("optimizer_class", ["adam", None, nn.Tanh]),
     ("optimizer_kwargs", ["no", 3]),
-    ("features_extractor_class", ["no", int, nn.Module]),
+    ("features_extractor_class", ["no", int, nn.Module, None]),
     ("features_extractor_kwargs", ["no", 3]),
 ]
 
@@ -270,6 +270,18 @@ def test_predict_refuses(kwargs, problem):
     model = make_policy(core="gru", hidden_size=8)
     with pytest.raises(ValueError, match=problem):
         model.predict(**({"observation": np.zeros((2, 3), np.float32)} | kwargs))
+
+
+@pytest.mark.parametrize("name", ["core_kwargs", "features_extractor_kwargs", "optimizer_kwargs"])
+def test_unknown_arguments_of_parts_are_told_with_where_they_were_given(name):
+    for core in ("plastic", "lstm", "mlp"):
+        with pytest.raises(TypeError, match=rf"^{name} do not fit .*'colour'"):
+            make_policy(core=core, **{name: {"colour": 3}})
+
+
+def test_unknown_arguments_of_a_buffer_are_told_with_where_they_were_given():
+    with pytest.raises(TypeError, match=r"^rollout_buffer_kwargs do not fit .*'colour'"):
+        make(rollout_buffer_kwargs={"colour": 3})
 
 
 def test_predict_refuses_other_dictionaries():

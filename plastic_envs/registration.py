@@ -12,7 +12,6 @@ from plastic_envs.tasks import InteractiveTask, SequenceTask
 Kind = Literal["sequence", "interactive"]
 TaskClass = type[SequenceTask] | type[InteractiveTask]
 
-_IDS: list[str] = []
 _TASK = "task must be a task class or 'module:Class'"
 _CLASSES: dict[Kind, TaskClass] = {"sequence": SequenceTask, "interactive": InteractiveTask}
 _ENTRY_POINTS: dict[Kind, tuple[str, str]] = {
@@ -51,20 +50,25 @@ def register_task(env_id: str, task: str | TaskClass, kind: Kind | None = None) 
         kind, task = own, _place_of(task)
     single, vector = _ENTRY_POINTS[kind or "sequence"]
     gym.register(id=env_id, entry_point=single, vector_entry_point=vector, kwargs={"task": task})
-    if env_id not in _IDS:
-        _IDS.append(env_id)
 
 
 def ids(kind: Kind | None = None) -> list[str]:
-    """Return the ids of all tasks that were registered here, or of those of one kind.
+    """Return the ids of all tasks, or of those of one kind.
+
+    Those of `register_task`, and those that `gym.register` registered in the same way: with the
+    environments of this package, single and vector, by their places, and a `task`.
 
     Raises:
         ValueError: If there is no such kind.
     """
-    if kind is None:
-        return list(_IDS)
-    single = _ENTRY_POINTS[check_choice("kind", kind, get_args(Kind))][0]
-    return [env_id for env_id in _IDS if gym.spec(env_id).entry_point == single]
+    wanted = list(_ENTRY_POINTS.values())
+    if kind is not None:
+        wanted = [_ENTRY_POINTS[check_choice("kind", kind, get_args(Kind))]]
+    return [
+        env_id
+        for env_id, spec in gym.envs.registration.registry.items()
+        if (spec.entry_point, spec.vector_entry_point) in wanted and "task" in spec.kwargs
+    ]
 
 
 def make_task(env_id: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
@@ -82,12 +86,12 @@ def make_task(env_id: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
     name = env_id = check_text("env_id", env_id)
     if ":" in env_id:
         module, _, name = env_id.partition(":")
-        _imported(module, f"env_id must be one of {', '.join(_IDS)}, or 'module:id'")
-    if name not in _IDS:
+        _imported(module, f"env_id must be one of {', '.join(ids())}, or 'module:id'")
+    if name not in (known := ids()):
         raise ValueError(
-            f"env_id must be one of {', '.join(_IDS)}: no task has the id {shown(env_id)}"
+            f"env_id must be one of {', '.join(known)}: no task has the id {shown(env_id)}"
         )
-    return load_task(gym.spec(name).kwargs["task"], **kwargs)
+    return load_task(**gym.spec(name).kwargs | kwargs)
 
 
 def load_task(task: str | TaskClass, **kwargs: Any) -> SequenceTask | InteractiveTask:

@@ -365,8 +365,13 @@ def _replaced(observations: Any, others: Any, where: NDArray[np.bool_]) -> Any:
     return observations
 
 
-def _as_list(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
-    """Turn Gymnasium's dictionary of arrays and masks into dictionaries, of their own, for each."""
+def _as_list(infos: Any, num_envs: int) -> list[dict[str, Any]]:
+    """Turn Gymnasium's dictionary of arrays and masks into dictionaries, of their own, for each.
+
+    The wrapper `DictInfoToList` has done so already.
+    """
+    if not isinstance(infos, Mapping):
+        return [copied(dict(info)) for info in infos]
     return _listed(copied(dict(infos)), num_envs)
 
 

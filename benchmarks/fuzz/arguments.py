@@ -36,7 +36,6 @@ from plastic_envs import (
     InteractiveTask,
     SequenceEnv,
     SequenceTask,
-    registration,
 )
 from plastic_envs.images import ImageSource
 from train.config import TrainConfig
@@ -163,13 +162,12 @@ def _written(target: Target, given: dict[str, str]) -> str:
 
 def _made(text: str) -> Any:
     """Evaluate a call; what it registers is forgotten."""
-    registry, ids = dict(gym.registry), list(registration._IDS)
+    registry = dict(gym.registry)
     try:
         return eval(text, dict(_NAMES))
     finally:
         gym.registry.clear()
         gym.registry.update(registry)
-        registration._IDS[:] = ids
 
 
 def _check_fits(name: str, value: Any, hint: Any) -> None:

@@ -336,7 +336,6 @@ def test_kinds_of_ids():
 
 
 def test_an_interactive_task_can_be_registered_from_outside(monkeypatch):
-    monkeypatch.setattr(plastic_envs.registration, "_IDS", plastic_envs.ids())
     monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
     plastic_envs.register_task("Other/B-v3", "plastic_envs.tasks.bandit:Bandit", "interactive")
     assert "Other/B-v3" in plastic_envs.ids("interactive")

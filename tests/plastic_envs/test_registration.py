@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import plastic_envs
 from plastic_envs import (
     InteractiveEnv,
     SequenceEnv,
@@ -25,7 +24,6 @@ from tests.plastic_envs.players import same
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch):
-    monkeypatch.setattr(plastic_envs.registration, "_IDS", ids())
     monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
 
 
@@ -197,3 +195,21 @@ def test_what_other_libraries_rely_on(env_id):
     assert envs.spec.id == env_id
     for name in ("num_envs", "autoreset_mode", "render_mode", "single_action_space", "closed"):
         assert hasattr(envs, name)
+
+
+def test_registered_with_gymnasium_alone():
+    like = gym.spec("PlasticFewShot-v0")
+    gym.register(
+        "Plain-v0",
+        entry_point=like.entry_point,
+        vector_entry_point=like.vector_entry_point,
+        kwargs=like.kwargs | {"n_way": 3},
+    )
+    try:
+        assert "Plain-v0" in ids("sequence")
+        assert make_task("Plain-v0", split="test") == make_task(
+            "PlasticFewShot-v0", n_way=3, split="test"
+        )
+    finally:
+        del gym.envs.registration.registry["Plain-v0"]
+    assert "Plain-v0" not in ids()

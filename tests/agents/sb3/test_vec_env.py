@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -278,3 +279,20 @@ def test_vec_monitor_agrees(make_clocks):
     for _ in range(3):
         _, _, _, infos = env.step(np.zeros((2, 1)))
     assert infos[0]["episode"]["r"] == 6
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_infos_that_are_a_list_already(mode):
+    def make(wrapper):
+        envs = gym.make_vec("PlasticBandit-v0", num_envs=2, num_trials=3, autoreset_mode=mode)
+        return VectorEnvAdapter(wrapper(envs))
+
+    adapters = make(DictInfoToList), make(lambda env: env)
+    for env in adapters:
+        env.seed(0)
+        env.reset()
+    for _ in range(7):
+        infos, others = (env.step(np.zeros(2, np.int64))[3] for env in adapters)
+        for info in (*infos, *others):
+            info.pop("episode", None)  # with the time
+        assert repr(infos) == repr(others)

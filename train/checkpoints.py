@@ -212,8 +212,13 @@ def load_parameters(module: nn.Module, saved: Any) -> None:
     module.load_state_dict(saved)
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any, *, begun: bool) -> None:
     """Copy the state of Adam or AdamW from a checkpoint; its settings follow from those of the run.
+
+    Args:
+        optimizer: Where to copy it.
+        saved: What its `state_dict` returned.
+        begun: Whether it had taken a step then.
 
     Raises:
         ValueError: If it is that of another network, or not finite.
@@ -224,6 +229,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     states: Any = saved["state"]
     if not isinstance(states, Mapping) or not states.keys() <= set(range(len(parameters))):
         raise ValueError("the optimizer is of other parameters")
+    if begun and parameters and not states:
+        raise ValueError("the optimizer has no state, though the run has begun")
     for index, state in states.items():
         amsgrad = {"max_exp_avg_sq"} if optimizer.defaults["amsgrad"] else set()
         with_keys(state, _STATE | amsgrad, f"the optimizer's state {index}")

@@ -70,7 +70,7 @@ def make_vec(
         env = gym.make_vec(config.env, num_envs=num_envs, **kwargs, **config.env_kwargs_for(split))
         if config.previous_action_reward:
             env = VectorPreviousActionReward(env)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"the environment {shown(config.env)} cannot be made: {said(error)}"
         ) from error
@@ -151,13 +151,13 @@ class _Reporting(VectorWrapper[Any, Any, Any]):
             yield
         except MemoryError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EnvironmentFailedError(
                 f"the environment {shown(self._name)} failed in {method}(): {said(error)}"
             ) from error
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """Return what an error says, in a line of bounded length; its kind, where that tells more."""
     text = " ".join(str(error).split())
     if not isinstance(error, ValueError | gym.error.Error):

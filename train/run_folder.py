@@ -115,7 +115,7 @@ class RunFolder(Folder[TrainConfig]):
             standing = self._standing_of(content)
             load_parameters(network, content["network"])
             if optimizer is not None:
-                load_optimizer(optimizer, content["optimizer"])
+                load_optimizer(optimizer, content["optimizer"], begun=standing.step > 0)
         return standing
 
     def load_network(self, name: CheckpointName = "best") -> tuple[Network, int]:
@@ -202,7 +202,7 @@ class RLRunFolder(Folder[RLConfig]):
         with fitting(path):
             standing = self._standing_of(content)
             load_parameters(model.policy, policy)
-            load_optimizer(model.policy.optimizer, optimizer)
+            load_optimizer(model.policy.optimizer, optimizer, begun=content["updates"] > 0)
         model.num_timesteps, model._n_updates = standing.step, content["updates"]
         return model
 

@@ -248,6 +248,9 @@ class RecurrentPPO(OnPolicyAlgorithm):
 
         Returns:
             False if the callback ended training.
+
+        Raises:
+            ValueError: If a reward is not finite.
         """
         buffer: Any = rollout_buffer
         self.policy.set_training_mode(False)
@@ -274,6 +277,12 @@ class RecurrentPPO(OnPolicyAlgorithm):
             except BaseException:
                 self._last_obs = None  # where the environments stand is unknown: `learn` resets
                 raise
+            if not np.isfinite(rewards).all():
+                self._last_obs = None
+                raise ValueError(
+                    f"the rewards of the environment must be finite numbers, got {shown(rewards)} "
+                    f"after {self.num_timesteps} steps"
+                )
             self.num_timesteps += env.num_envs
             dones = np.array(dones, np.bool_)
             ended = np.flatnonzero(dones).tolist()

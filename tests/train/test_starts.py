@@ -30,6 +30,8 @@ class Troubled(gym.Env):
                 raise KeyError(f"5x5\n{'x' * 10_000}")
         if self.fails == f"{where} by hand":
             raise KeyboardInterrupt
+        if self.fails == f"{where} and ends":
+            raise SystemExit(0)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -130,6 +132,8 @@ def test_a_missing_encoder_or_lesson_leaves_nothing(make_config, make_rl_config,
         ({"fails": "reset"}, r"failed in reset\(\): KeyError: '5x5"),
         ({"fails": "step"}, r"failed in step\(\): KeyError: '5x5"),
         ({"fails": "step", "after": 1}, r"failed in step\(\): KeyError: '5x5"),
+        ({"fails": "init and ends"}, "cannot be made: SystemExit: 0"),
+        ({"fails": "step and ends"}, r"failed in step\(\): SystemExit: 0"),
         ({"colour": 3}, "cannot be made: TypeError: .*colour"),
     ],
 )

@@ -168,3 +168,26 @@ def test_a_memory_that_broke_does_not_outlive_its_episode(make_model, some_memor
     model._last_state = map_tree(lambda leaf: leaf * torch.nan, model._last_state)
     model.learn(4 * STEPS)
     assert np.isfinite(model.rollout_buffer.values).all()
+
+
+class Rewarding(VecEnvWrapper):
+    """Gives a reward of a kind in every step."""
+
+    def __init__(self, venv, reward):
+        super().__init__(venv)
+        self.reward = reward
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        obs, rewards, dones, infos = self.venv.step_wait()
+        return obs, np.full_like(rewards, self.reward), dones, infos
+
+
+@pytest.mark.parametrize("reward", [np.nan, np.inf])
+def test_rewards_that_are_no_numbers_are_told_where_they_come_from(make_model, make_wander, reward):
+    model = make_model({"core": "mlp"}, env=Rewarding(VectorEnvAdapter(make_wander()), reward))
+    with pytest.raises(ValueError, match=r"rewards of the environment must be finite numbers, got"):
+        model.learn(1_000)
+    assert model.num_timesteps == 0

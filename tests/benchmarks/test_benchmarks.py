@@ -57,6 +57,7 @@ def test_a_wrong_number_is_reported(rows, monkeypatch):
     assert 1e-7 < rows(parity)[-1]["worst_relative_error"] < 1e-5
 
 
+@pytest.mark.slow
 def test_the_speed_of_every_environment_is_measured():
     arguments = ["--seconds", "0.01", "--repeats", "1", "--num-envs", "4", "--json"]
     process = subprocess.run(

@@ -15,10 +15,10 @@ GYMNASIUM_LOW := 1.2.2
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
 
-demo: $(VENV)/run.stamp  ## train plastic and ordinary networks side by side (minutes); ARGS=--json
+demo: $(VENV)/run.stamp  ## train plastic and ordinary networks side by side (about three minutes); ARGS=--json
 	$(BIN)/plastic demo $(ARGS)
 
-test: $(VENV)/dev.stamp  ## run the tests (minutes)
+test: $(VENV)/dev.stamp  ## run the tests (about five minutes)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(VENV)/slow.stamp  ## run the tests that take longer

@@ -12,7 +12,7 @@ from benchmarks.fuzz.surface import targets
 from benchmarks.fuzz.worker import KINDS, Worker
 from tests.benchmarks.fuzz_kinds.faults import ENDS
 
-CASES = {"arguments": 250, "actions": 100, "files": 40, "runs": 8, "commands": 24}
+CASES = {"arguments": 150, "actions": 100, "files": 40, "runs": 8, "commands": 24}
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ def steps(make_config, encoder_run, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one_with_the_joint_batch(steps, case):
     one, *two = (steps[case][who] for who in (ONE, *BOTH))
     assert not one["parallel"]

@@ -235,6 +235,7 @@ def test_scores_are_those_of_the_test_stream(tmp_path):
     assert ours["loss"] != ours["score"]  # the loss averages all steps, the score the queries
 
 
+@pytest.mark.slow
 def test_jobs_of_this_machine_fail_alone_with_their_log(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("raise SystemExit('somebody else's program')")
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.checks import shown
+from plastic_envs.checks import check_path, shown
 
 MOST_IMAGES = 2**35
 """Bytes that the images of one split may have in memory."""
@@ -199,10 +199,10 @@ def check_root(root: object) -> str | None:
     """
     if root is None:
         return None
-    text = os.fspath(root) if isinstance(root, str | os.PathLike) else None
-    if not isinstance(text, str) or not 0 < len(text) <= _ROOT:
+    text = check_path("root", root)
+    if not 0 < len(text) <= _ROOT:
         raise ValueError(f"root must be a path, got {shown(root)}")
-    return str(text)
+    return text
 
 
 def expanded(path: str) -> Path:

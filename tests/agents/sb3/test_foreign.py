@@ -70,8 +70,10 @@ def test_async_vector_env_equals_sync():
 def test_advice_for_stable_baselines_with_processes():
     kwargs = {"vectorization_mode": "async", "vector_kwargs": {"autoreset_mode": SAME}}
     env = VectorEnvAdapter(gym.make_vec("CartPole-v1", num_envs=2, **kwargs))
-    PPO("MlpPolicy", env, n_steps=64, batch_size=64, n_epochs=1, device="cpu").learn(256)
+    model = PPO("MlpPolicy", env, n_steps=64, batch_size=64, n_epochs=1, device="cpu").learn(256)
     env.close()
+    assert model.num_timesteps == 256
+    assert len(model.ep_info_buffer) > 0
 
 
 def test_minigrid():

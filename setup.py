@@ -1,9 +1,9 @@
 """Builds the compiled form; everything else is in pyproject.toml.
 
-The kernel is plain C without any Python in it, loaded by `agents.ops.compiled`. It is built once
-for every instruction set that the compiler knows, and the best one is chosen when it is loaded, so
-that an installation can be moved to another machine. Each build is optional: without a compiler the
-package installs all the same and computes in pure PyTorch.
+The kernel is plain C without any Python in it, loaded by `agents.plastic.ops.cpu.form`. It is built
+once for every instruction set that the compiler knows, and the best one is chosen when it is
+loaded, so that an installation can be moved to another machine. Each build is optional: without a
+compiler the package installs all the same and computes in pure PyTorch.
 """
 
 from pathlib import Path
@@ -20,9 +20,9 @@ INSTRUCTION_SETS = {
 setup(
     ext_modules=[
         Extension(
-            f"agents.ops._kernel_{name}",
-            sources=["agents/ops/csrc/kernel.c"],
-            depends=[str(path) for path in Path("agents/ops/csrc").glob("*.[hi]*")],
+            f"agents.plastic.ops._kernel_{name}",
+            sources=["agents/plastic/ops/cpu/csrc/kernel.c"],
+            depends=[str(path) for path in Path("agents/plastic/ops/cpu/csrc").glob("*.[hi]*")],
             extra_compile_args=COMMON + flags,
             libraries=["m"],
             optional=True,

@@ -12,14 +12,14 @@ from plastic_envs import project as _project
 _foreign = _project.foreign_files(_Path(__file__).parent)
 
 try:
-    from agents.cells import Cell, LSTMCell, RNNCell
-    from agents.encoders import Conv4, ResNet12, make_encoder
-    from agents.label_encoder import ImageEmbedder, ImageLabelEncoder
-    from agents.network import PlasticNetwork
-    from agents.ops.interface import Probes
-    from agents.prototypes import Prototypes, PrototypicalNetwork
-    from agents.rules import Gradient, Hebbian, NonPlastic, Rule
-    from agents.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
+    from agents.plastic.cells import Cell, LSTMCell, RNNCell
+    from agents.plastic.network import PlasticNetwork
+    from agents.plastic.ops.interface import Probes
+    from agents.plastic.rules import Gradient, Hebbian, NonPlastic, Rule
+    from agents.plastic.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
+    from agents.vision.encoders import Conv4, ResNet12, make_encoder
+    from agents.vision.label_encoder import ImageEmbedder, ImageLabelEncoder
+    from agents.vision.prototypes import Prototypes, PrototypicalNetwork
 except ImportError as _error:
     if not (_foreign or (_error.name or "").partition(".")[0] == "agents"):
         raise  # such as PyTorch that is missing

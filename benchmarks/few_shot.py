@@ -22,17 +22,17 @@ import numpy as np
 import torch
 import tyro
 
-from agents.network import CellName, RuleName
+from agents.plastic.network import CellName, RuleName
 from plastic_envs.images.sources import SourceName
 from plastic_envs.tasks import FewShot
-from train.batches import embedded
-from train.config import FewShotConfig, NetworkConfig, TrainConfig
-from train.evaluation import answer, network_names, summary
 from train.experiments.job import prepare, train_missing
 from train.experiments.published import FEW_SHOT_PLASTICITY
-from train.networks import image_encoder_of
-from train.objectives import CrossEntropy
-from train.run_folder import Record, RunFolder, read_records
+from train.runs.run_folder import Record, RunFolder, read_records
+from train.scoring.networks import answer, network_names, summary
+from train.scoring.objectives import CrossEntropy
+from train.supervised.batches import embedded
+from train.supervised.config import FewShotConfig, NetworkConfig, TrainConfig
+from train.supervised.encoders import image_encoder_of
 
 TEST_SEED = 20_230_203
 """Environment seed of the test episodes, the same for every method and seed."""

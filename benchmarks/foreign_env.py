@@ -20,14 +20,14 @@ import torch
 import tyro
 
 from agents.sb3 import VectorEnvAdapter
-from train.evaluation import summary
-from train.files import write_text
-from train.plotting import Curve, ScoreAxis, comparison_figure, group, save
-from train.reinforcement import train_missing
-from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
-from train.rl_environments import VALIDATE, derived_seed, make_evaluation_vec, make_vec
-from train.rl_evaluation import measure
-from train.run_folder import Record, RLRunFolder, read_records
+from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, save
+from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.reinforcement.environments import VALIDATE, derived_seed, make_evaluation_vec, make_vec
+from train.reinforcement.training import train_missing
+from train.runs.files import write_text
+from train.runs.run_folder import Record, RLRunFolder, read_records
+from train.scoring.agents import measure
+from train.scoring.networks import summary
 
 AGENTS = {
     "ours, hebbian RNN": RLNetworkConfig(rule="hebbian", cell="rnn"),

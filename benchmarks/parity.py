@@ -29,8 +29,8 @@ from agents import (
     PlasticState,
     RNNHidden,
 )
-from agents.network import RULES, CellName, FormName
-from agents.rules import AlphaInit
+from agents.plastic.network import RULES, CellName, FormName
+from agents.plastic.rules import AlphaInit
 
 
 @dataclass

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 import tyro
 
-from agents.rules import RuleSettings
-from train.plot import plot_runs
-from train.reinforcement import train_missing
-from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
-from train.rl_evaluation import evaluate_agent
-from train.run_folder import Record, RLRunFolder
+from agents.plastic.rules import RuleSettings
+from train.figures.runs import plot_runs
+from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.reinforcement.training import train_missing
+from train.runs.run_folder import Record, RLRunFolder
+from train.scoring.agents import evaluate_agent
 
 TaskName = Literal["bandit", "cue-reward", "maze", "target-search"]
 AgentName = Literal[

@@ -28,7 +28,7 @@ import tyro
 from torch import Tensor
 
 from agents import PlasticNetwork
-from agents.network import CellName, FormName, RuleName
+from agents.plastic.network import CellName, FormName, RuleName
 from plastic_envs.tasks import Copy, CueReward, Regression
 from plastic_envs.tasks.base import SquaredErrorTask
 

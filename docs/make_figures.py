@@ -16,7 +16,7 @@ from PIL import Image
 
 import plastic_envs
 from plastic_envs.images import Glyphs
-from train.plotting import new_figure, save
+from train.figures.drawing import new_figure, save
 
 IMAGES = Path(__file__).parent / "images"
 

@@ -26,7 +26,7 @@ from train.wording import columns, printable, say
 if TYPE_CHECKING:
     from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-    from train.distributed import Processes
+    from train.supervised.distributed import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -283,15 +283,15 @@ def _launched() -> "Processes | None":
     """Return which process this is of those that torchrun started; None without torchrun."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    from train.distributed import launched
+    from train.supervised.distributed import launched
 
     return launched()
 
 
 def _let_first_speak(processes: "Processes", error: BaseException) -> None:
     """Wait where the first process meets the same error, and says it."""
-    from train.distributed import OtherProcessError
-    from train.supervised import NonFiniteLossError
+    from train.supervised.distributed import OtherProcessError
+    from train.supervised.training import NonFiniteLossError
 
     met = (ValueError, FileNotFoundError, NonFiniteLossError, OtherProcessError)
     if isinstance(error, met):

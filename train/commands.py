@@ -14,15 +14,15 @@ import torch
 import tyro
 from PIL import Image
 
-from agents.ops import library
+from agents.plastic.ops.cpu import library
 from plastic_envs.checks import check_int
-from train.config import TrainConfig
 from train.demo import DemoConfig, run_demo
 from train.experiments.command import DEFAULT_OUT, ReproduceConfig, listing, reproduce_experiments
 from train.experiments.sweep import BudgetName
 from train.places import expanded, picture_path
-from train.rl_config import RLConfig
-from train.run_folder import CheckpointName, Record, RLRunFolder, RunFolder, open_run
+from train.reinforcement.config import RLConfig
+from train.runs.run_folder import CheckpointName, Record, RLRunFolder, RunFolder, open_run
+from train.supervised.config import TrainConfig
 from train.wording import columns, counted, duration, say
 
 logger = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
 
     torchrun --no-python plastic train … does so over several processes.
     """
-    from train.distributed import joined
-    from train.supervised import default_folder
-    from train.supervised import train as train_network
+    from train.supervised.distributed import joined
+    from train.supervised.training import default_folder
+    from train.supervised.training import train as train_network
 
     _warn_without_kernel()
     config = _with_home(command.config, "encoder_run")
@@ -103,7 +103,7 @@ class TrainRLCommand:
 def train_rl(command: Annotated[TrainRLCommand, tyro.conf.arg(name="")]) -> None:
     """Train an agent by reinforcement learning, on any Gymnasium environment."""
     import agents.sb3  # noqa: F401 (it says how to get Stable-Baselines3, which is an extra)
-    from train.reinforcement import train as train_agent
+    from train.reinforcement.training import train as train_agent
 
     _warn_without_kernel()
     config = _with_home(command.config, "start_from")
@@ -141,8 +141,8 @@ def watch(
         checkpoint: Which checkpoint.
         seed: Seed of the episode; the first test episode of the run if not given.
     """
-    from train.recording import record
-    from train.rl_evaluation import seed_of
+    from train.figures.recording import record
+    from train.scoring.agents import seed_of
 
     folder = open_run(run)
     if not isinstance(folder, RLRunFolder):
@@ -178,7 +178,7 @@ def evaluate(
         threads: Threads of torch; its default if not given.
         json: Print a JSON line.
     """
-    from train.evaluation import evaluate as evaluate_run
+    from train.scoring.networks import evaluate as evaluate_run
 
     _warn_without_kernel()
     if threads is not None:
@@ -186,7 +186,7 @@ def evaluate(
     folder = open_run(run)
     if isinstance(folder, RLRunFolder):
         import agents.sb3  # noqa: F401 (as in train_rl)
-        from train.rl_evaluation import evaluate_agent
+        from train.scoring.agents import evaluate_agent
 
         result = evaluate_agent(folder, checkpoint=checkpoint, num_episodes=episodes, seed=seed)
     else:
@@ -217,7 +217,7 @@ def plot(
             is named after all of them.
         json: Print a JSON line.
     """
-    from train.plot import plot_runs
+    from train.figures.runs import plot_runs
 
     path = plot_runs([open_run(run) for run in runs], output)
     if json:

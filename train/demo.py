@@ -6,15 +6,15 @@ from typing import Annotated
 
 import tyro
 
-from agents.network import RuleName
+from agents.plastic.network import RuleName
 from plastic_envs.checks import check_int
-from train.config import NetworkConfig, TrainConfig
-from train.evaluation import evaluate
 from train.experiments.executors import LocalProcesses, available_cores
 from train.experiments.job import is_finished
 from train.experiments.reproduce import Job, run_missing
-from train.plot import plot_runs
-from train.run_folder import Record, RunFolder
+from train.figures.runs import plot_runs
+from train.runs.run_folder import Record, RunFolder
+from train.scoring.networks import evaluate
+from train.supervised.config import NetworkConfig, TrainConfig
 
 HIDDEN_SIZE = 64
 RUNS: tuple[tuple[RuleName, int], ...] = (
@@ -56,7 +56,7 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
         progress: Show a progress bar.
 
     Returns:
-        For each network, what `train.evaluation.evaluate` says of it and `seconds` of training.
+        For each network, what `train.scoring.networks.evaluate` says, and `seconds` of training.
 
     Raises:
         RuntimeError: If a network could not be trained.

@@ -12,6 +12,7 @@ except ImportError as error:
         "pip install '.[sb3]' in a copy of the repository"
     ) from error
 
+from agents.memories.torch_rnn import TorchCore
 from agents.sb3.buffer import RecurrentRolloutBuffer
 from agents.sb3.cores import RecurrentCore, make_core
 from agents.sb3.extractor import (
@@ -22,7 +23,6 @@ from agents.sb3.extractor import (
 )
 from agents.sb3.policies import PlasticPolicy
 from agents.sb3.ppo import RecurrentPPO
-from agents.sb3.torch_core import TorchCore
 from agents.sb3.vec_env import VectorEnvAdapter
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agents.sb3.actions import check_action_space, sampled_space
 from agents.sb3.observations import check_observation_space
-from agents.sb3.trees import leaves, map_tree
+from agents.tree import leaves, map_tree
 from plastic_envs.checks import check_count, check_int, check_number, shown
 
 Observations = Any

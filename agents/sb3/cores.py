@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from agents.cells import Cell
-from agents.network import CellName, PlasticNetwork, RuleName
-from agents.rules import Rule
-from agents.sb3.torch_core import TorchCore
+from agents.memories.torch_rnn import TorchCore
+from agents.plastic.cells import Cell
+from agents.plastic.network import CellName, PlasticNetwork, RuleName
+from agents.plastic.rules import Rule
 from plastic_envs.checks import check_bool, check_choice, check_count, check_int, shown
 
 CoreName = Literal["plastic", "lstm", "gru", "rnn", "mlp"]
@@ -28,7 +28,7 @@ _MODULES: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU
 class RecurrentCore(Protocol[State]):
     """A module with a memory.
 
-    A state is a tree (see `agents.sb3.trees`) of tensors [B, …]: the batch comes first in every
+    A state is a tree (see `agents.tree`) of tensors [B, …]: the batch comes first in every
     leaf. Nothing may be kept between calls but what the state holds, a state that was handed in
     stays as it is, and nothing may depend on the other samples of a batch. A core may also have a
     method `outputs`, which returns what `forward` does but for the state; learning needs no more.

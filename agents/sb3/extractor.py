@@ -10,13 +10,13 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_ima
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from agents.cells import Cell
-from agents.encoders import EncoderName, make_encoder
-from agents.label_encoder import ImageLabelEncoder
-from agents.network import CellName, RuleName
-from agents.rules import Rule
+from agents.plastic.cells import Cell
+from agents.plastic.network import CellName, RuleName
+from agents.plastic.rules import Rule
 from agents.sb3.cores import CoreFactory, CoreName, make_core
 from agents.sb3.observations import is_image
+from agents.vision.encoders import EncoderName, make_encoder
+from agents.vision.label_encoder import ImageLabelEncoder
 from plastic_envs.checks import check_choice, check_int, shown
 
 _NATURE_SIDE = 36  # pixels that the convolutions of Mnih et al. take at least

@@ -17,9 +17,9 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.cells import Cell
-from agents.network import CellName, RuleName
-from agents.rules import Rule
+from agents.plastic.cells import Cell
+from agents.plastic.network import CellName, RuleName
+from agents.plastic.rules import Rule
 from agents.sb3.actions import actions_to_take, check_action_space, first_action, sampled_space
 from agents.sb3.cores import CoreFactory, CoreName, make_core
 from agents.sb3.extractor import (
@@ -28,7 +28,7 @@ from agents.sb3.extractor import (
     ImageLabelExtractor,
 )
 from agents.sb3.observations import check_observation_space, is_image
-from agents.sb3.trees import leaves, map_tree, to_arrays
+from agents.tree import leaves, map_tree, to_arrays
 from plastic_envs.checks import check_bool, check_int, check_number, shown
 
 State = Any

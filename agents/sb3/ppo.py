@@ -29,8 +29,8 @@ from agents.sb3.buffer import (
 )
 from agents.sb3.observations import check_observation_space
 from agents.sb3.policies import PlasticPolicy, check_taken
-from agents.sb3.trees import copied, map_tree
 from agents.sb3.vec_env import IGNORED, VectorEnvAdapter, ignored_steps_shown
+from agents.tree import copied, map_tree
 from plastic_envs.checks import check_bool, check_count, check_int, check_number, shown
 
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from agents.sb3.trees import copied
+from agents.tree import copied
 from plastic_envs.checks import check_choice, shown
 
 _TAKE_A_MASK = (

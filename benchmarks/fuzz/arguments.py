@@ -26,9 +26,9 @@ import agents.sb3
 import plastic_envs.images
 import plastic_envs.tasks
 import plastic_envs.wrappers
-import train.rl_config
+import train.reinforcement.config
 from agents import PlasticNetwork
-from agents.encoders import ImageEncoder
+from agents.vision.encoders import ImageEncoder
 from benchmarks.fuzz.case import Case, WrongError
 from benchmarks.fuzz.surface import Target, targets
 from plastic_envs import (
@@ -38,8 +38,8 @@ from plastic_envs import (
     SequenceTask,
 )
 from plastic_envs.images import ImageSource
-from train.config import TrainConfig
-from train.rl_config import RLConfig
+from train.reinforcement.config import RLConfig
+from train.supervised.config import TrainConfig
 
 _TEXT = """
 None; True; False; 0; 1; -1; 2; 0.5; -0.5; 1.0; 1e300; -1e300; nan; inf; -inf; 10**8; 10**12; 2**31;

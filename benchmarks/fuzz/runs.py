@@ -23,15 +23,15 @@ from benchmarks.fuzz.case import Case, WrongError
 from benchmarks.fuzz.damage import changed, damaged
 from benchmarks.fuzz.hostile import EXECUTE
 from benchmarks.fuzz.program import RefusedError, plastic
-from train.config import NetworkConfig, TrainConfig
 from train.experiments import job
 from train.experiments.published import EXPERIMENTS
 from train.experiments.reproduce import Planned
 from train.experiments.sweep import Budget, networks
-from train.reinforcement import train as train_agent
-from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
-from train.run_folder import RLRunFolder, RunFolder
-from train.supervised import train as train_network
+from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.reinforcement.training import train as train_agent
+from train.runs.run_folder import RLRunFolder, RunFolder
+from train.supervised.config import NetworkConfig, TrainConfig
+from train.supervised.training import train as train_network
 
 COMMANDS = {
     "supervised": ("train", "evaluate", "plot"),

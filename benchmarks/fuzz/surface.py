@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import agents.sb3
 import plastic_envs
 from plastic_envs import SequenceVectorEnv
-from train.config import TrainConfig
-from train.rl_config import RLConfig
+from train.reinforcement.config import RLConfig
+from train.supervised.config import TrainConfig
 
 MODULES = (
     *("plastic_envs", "plastic_envs.images", "plastic_envs.tasks", "plastic_envs.wrappers"),
@@ -110,9 +110,9 @@ def _settings(config: type[Any]) -> Iterator[Target]:
     yield Target(f"{name}({{}})", fields, {})
     parts = {k: p for k, p in fields.items() if dataclasses.is_dataclass(p.annotation)}
     read = fields | {k: p.replace(annotation=p.annotation | dict) for k, p in parts.items()}
-    yield Target(f"train.config.from_dict({name}, dict({{}}))", read, {})
+    yield Target(f"train.supervised.config.from_dict({name}, dict({{}}))", read, {})
     for k, p in fields.items():
-        if p.annotation.__module__ in ("train.config", "train.rl_config"):
+        if p.annotation.__module__ in ("train.supervised.config", "train.reinforcement.config"):
             task = "task='few-shot', " if k == "few_shot" else ""
             part = f"{p.annotation.__module__}.{p.annotation.__name__}({{}})"
             yield Target(f"{name}({task}{k}={part})", _parameters(p.annotation), {})

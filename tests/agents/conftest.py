@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from agents import Gradient, Hebbian, NonPlastic, PlasticNetwork
-from agents.network import FORMS
+from agents.plastic.network import FORMS
 
 RULES = {"gradient": Gradient, "hebbian": Hebbian, "none": NonPlastic}
 

@@ -24,8 +24,8 @@ from agents import (
     RNNCell,
     make_encoder,
 )
-from agents.encoders import DropBlock
-from agents.network import FORMS
+from agents.plastic.network import FORMS
+from agents.vision.encoders import DropBlock
 
 ANYTHING = st.one_of(
     st.none(),

@@ -12,13 +12,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import train.supervised
+import train.supervised.training
 from plastic_envs.images.arrays import split_classes
 from plastic_envs.tasks import Copy, CueReward, Regression
-from train.config import FewShotConfig, NetworkConfig, TrainConfig
-from train.plotting import new_figure
-from train.rl_config import PPOConfig, RLConfig, RLNetworkConfig
-from train.run_folder import RLRunFolder, RunFolder
+from train.figures.drawing import new_figure
+from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.runs.run_folder import RLRunFolder, RunFolder
+from train.supervised.config import FewShotConfig, NetworkConfig, TrainConfig
 
 TASKS = {
     "copy": {"copy": Copy(length=2, delay=1)},
@@ -50,9 +50,9 @@ def same_number_of_threads():
 @pytest.fixture(scope="session", autouse=True)
 def small_figures():
     """Draw empty figures while training, which would take most of the time; yields the real one."""
-    real = train.supervised.episode_figure
+    real = train.supervised.training.episode_figure
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.supervised, "episode_figure", lambda *_: new_figure(0.2, 0.2))
+        patch.setattr(train.supervised.training, "episode_figure", lambda *_: new_figure(0.2, 0.2))
         yield real
 
 
@@ -108,7 +108,7 @@ def make_run(make_config, tmp_path_factory):
         config = make_config(**settings)
         if config not in trained:
             trained[config] = RunFolder(tmp_path_factory.mktemp("trained") / "run")
-            train.supervised.train(config, trained[config], progress=False)
+            train.supervised.training.train(config, trained[config], progress=False)
         copy = tmp_path_factory.mktemp("copy") / "run"
         return RunFolder(shutil.copytree(trained[config].path, copy))
 
@@ -126,7 +126,7 @@ def encoder_run(make_config, tmp_path_factory):
     """A prototypical network's run whose encoder others take over; not best at its last step."""
     config = make_config("few-shot", model="prototypical", learning_rate=0.1, seed=2)
     folder = RunFolder(tmp_path_factory.mktemp("encoder") / "run")
-    train.supervised.train(config, folder, progress=False)
+    train.supervised.training.train(config, folder, progress=False)
     return folder
 
 
@@ -170,7 +170,7 @@ def make_rl_config():
 @pytest.fixture(scope="session")
 def make_rl_run(make_rl_config, tmp_path_factory):
     """Return a function that trains once for the same settings, and copies the folder."""
-    from train.reinforcement import train as train_agent
+    from train.reinforcement.training import train as train_agent
 
     trained = {}
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from train.run_folder import RLRunFolder, RunFolder
+from train.runs.run_folder import RLRunFolder, RunFolder
 
 SMALL = ["--hidden-size", 8, "--batch-size", 4, "--eval-episodes", 8, "--threads", 1]
 SMALL += ["--steps", 4, "--eval-every", 2]

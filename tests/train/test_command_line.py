@@ -17,7 +17,7 @@ from tests.train.test_cli import SMALL, SMALL_RL
 from tests.train.tiny_experiments import processes_of
 from train.cli import COMMANDS, _parsed
 from train.demo import DemoConfig, _jobs
-from train.run_folder import RLRunFolder, RunFolder
+from train.runs.run_folder import RLRunFolder, RunFolder
 from train.wording import columns, counted, printable
 
 PROGRAM = [sys.executable, "-m", "train.cli"]

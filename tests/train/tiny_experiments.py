@@ -10,7 +10,7 @@ from train.experiments.executors import JobError
 from train.experiments.job import run_job
 from train.experiments.reproduce import Planned, stages
 from train.experiments.sweep import Budget, Experiment, networks, vary
-from train.run_folder import RunFolder
+from train.runs.run_folder import RunFolder
 
 TINY = {"cue_reward": CueReward(num_cues=2, cue_size=3, episode_length=6)}
 STEPS = {"steps": 6, "batch_size": 4, "eval_every": 3, "eval_episodes": 8}

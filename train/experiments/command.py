@@ -21,7 +21,7 @@ from train.experiments.reproduce import (
 )
 from train.experiments.results import read_sections
 from train.experiments.sweep import BudgetName, Settings
-from train.run_folder import Record
+from train.runs.run_folder import Record
 
 DEFAULT_OUT = Path("runs/reproduce")
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agents.network import CELLS, RuleName
-from agents.ops import library
+from agents.plastic.network import CELLS, RuleName
+from agents.plastic.ops.cpu import library
 from plastic_envs.tasks import FewShot
-from train.config import TrainConfig
 from train.experiments.files import read_series
-from train.objectives import objective_of
-from train.run_folder import RunFolder
+from train.runs.run_folder import RunFolder
+from train.scoring.objectives import objective_of
+from train.supervised.config import TrainConfig
 
 # Seconds per episode, step and slow weight of a training step, one thread of an AMD EPYC (Zen 3).
 _RATES: dict[RuleName, float] = {"gradient": 1.5e-9, "hebbian": 1.3e-9, "none": 1.3e-10}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from plastic_envs.checks import check_int
-from train.run_folder import RunFolder
+from train.runs.run_folder import RunFolder
 
 _LOG_LINES = 3  # of a failed run's log
 

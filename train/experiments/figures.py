@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from train.experiments.results import Group, Panel, Section
 from train.experiments.sweep import FigureName
-from train.plotting import CHANCE_COLOR, OPTIMUM_COLOR, line_and_band, new_figure
+from train.figures.drawing import CHANCE_COLOR, OPTIMUM_COLOR, line_and_band, new_figure
 
 _COLORS = {"gradient": "C0", "hebbian": "C1", "none": "0.4"}
 _STYLES = {"rnn": "-", "lstm": "--"}

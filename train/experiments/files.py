@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from plastic_envs.checks import shown
-from train.run_folder import Record
+from train.runs.run_folder import Record
 from train.wording import printable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")

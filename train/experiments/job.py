@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from agents import PlasticNetwork
 from plastic_envs.tasks import FewShot, SequenceTask
 from plastic_envs.tasks.base import at
-from train.batches import embedded, whole
-from train.config import TrainConfig
-from train.evaluation import answer, probe_eta, summary
-from train.files import write_text
-from train.networks import image_encoder_of
-from train.objectives import masked_mean, objective_of
-from train.run_folder import Record, RunFolder
-from train.supervised import evaluation_seed, loss_mask, train
+from train.runs.files import write_text
+from train.runs.run_folder import Record, RunFolder
+from train.scoring.networks import answer, probe_eta, summary
+from train.scoring.objectives import masked_mean, objective_of
+from train.supervised.batches import embedded, whole
+from train.supervised.config import TrainConfig
+from train.supervised.encoders import image_encoder_of
+from train.supervised.training import evaluation_seed, loss_mask, train
 
 TEST_EPISODES = 2_000
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"

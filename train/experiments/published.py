@@ -8,8 +8,8 @@ nothing else.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agents.network import CellName, RuleName
-from agents.rules import RuleSettings
+from agents.plastic.network import CellName, RuleName
+from agents.plastic.rules import RuleSettings
 from train.experiments.sweep import Axis, Budget, BudgetName, Experiment, Settings, networks, vary
 
 PLASTIC: tuple[RuleName, ...] = ("gradient", "hebbian")

@@ -13,7 +13,7 @@ import torch
 from plastic_envs.checks import check_int
 from train.experiments.executors import JobError, log_path
 from train.experiments.job import LOG_FORMAT, run_job
-from train.run_folder import RunFolder
+from train.runs.run_folder import RunFolder
 
 try:
     import ray

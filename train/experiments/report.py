@@ -12,7 +12,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from train.config import TrainConfig
 from train.experiments.figures import draw
 from train.experiments.files import plain, read_object
 from train.experiments.published import EXPERIMENTS
@@ -25,6 +24,7 @@ from train.experiments.results import (
     read_sections,
 )
 from train.experiments.sweep import FigureName, differences
+from train.supervised.config import TrainConfig
 from train.wording import duration
 
 _SHOWN: dict[FigureName, str] = {

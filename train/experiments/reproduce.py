@@ -11,13 +11,13 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from plastic_envs.checks import shown
-from train.config import TrainConfig
 from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
 from train.experiments.job import is_finished, prepare
 from train.experiments.sweep import BudgetName, Experiment, Run, Settings
-from train.files import write_text
-from train.run_folder import Record, RunFolder
+from train.runs.files import write_text
+from train.runs.run_folder import Record, RunFolder
+from train.supervised.config import TrainConfig
 from train.wording import counted, duration
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from plastic_envs.checks import check_choice, check_int, shown
 from plastic_envs.images.sources import SourceName
 from plastic_envs.tasks import SequenceTask
-from train.config import FewShotConfig, TaskName, TrainConfig
 from train.experiments.files import (
     check_finite,
     check_name,
@@ -25,7 +24,8 @@ from train.experiments.files import (
 from train.experiments.job import failure_path, test_path
 from train.experiments.published import EXPERIMENTS
 from train.experiments.sweep import BudgetName, Experiment, network_title
-from train.run_folder import Record, RunFolder
+from train.runs.run_folder import Record, RunFolder
+from train.supervised.config import FewShotConfig, TaskName, TrainConfig
 from train.wording import counted
 
 # 0.975 quantiles of Student's t by degrees of freedom, for means over few seeds.

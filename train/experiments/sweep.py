@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from typing import Any, Literal, TypeVar
 
-from agents.network import CellName, RuleName
-from agents.rules import RuleSettings
+from agents.plastic.network import CellName, RuleName
+from agents.plastic.rules import RuleSettings
 from plastic_envs.checks import shown
-from train.config import TaskName, TrainConfig
-from train.evaluation import network_names
+from train.scoring.networks import network_names
+from train.supervised.config import TaskName, TrainConfig
 
 BudgetName = Literal["paper", "laptop", "smoke"]
 FigureName = Literal["curves", "comparison", "eta"]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from agents import Gradient, PlasticNetwork
+from agents.memories.torch_rnn import HiddenCellState, HiddenState, TorchCore
 from agents.sb3.cores import Feedforward, make_core
-from agents.sb3.torch_core import HiddenCellState, HiddenState, TorchCore
-from agents.sb3.trees import leaves, map_tree, to_arrays
+from agents.tree import leaves, map_tree, to_arrays
 
 MODULES = {
     "lstm": lambda: nn.LSTM(3, 5),

@@ -7,7 +7,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from agents.sb3 import RecurrentPPO, VectorEnvAdapter
-from agents.sb3.trees import leaves, map_tree
+from agents.tree import leaves, map_tree
 
 STEPS = 24
 

@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 from torch import nn
 
 from agents.sb3 import RecurrentPPO, VectorEnvAdapter
-from agents.sb3.trees import map_tree
 from agents.sb3.vec_env import IGNORED
+from agents.tree import map_tree
 
 NEXT, SAME, DISABLED = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 LENGTHS = [1, 2, 3, 5, 3]

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from agents.sb3 import RecurrentPPO, VectorEnvAdapter
-from agents.sb3.trees import copied, leaves
+from agents.tree import copied, leaves
 
 LENGTHS = [2, 3, 5, 3]
 

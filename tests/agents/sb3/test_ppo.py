@@ -16,8 +16,8 @@ import plastic_envs  # noqa: F401
 from agents import Hebbian
 from agents.sb3.policies import PlasticPolicy
 from agents.sb3.ppo import RecurrentPPO
-from agents.sb3.trees import leaves, map_tree
 from agents.sb3.vec_env import VectorEnvAdapter
+from agents.tree import leaves, map_tree
 
 
 def parameters(model):

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
 import plastic_envs  # noqa: F401
-from agents.sb3.trees import leaves
+from agents.tree import leaves
 
 ACTIONS = {
     "box": spaces.Box(-1, 1, (2,), np.float32),

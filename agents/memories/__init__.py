@@ -1,0 +1,1 @@
+"""Other memories than the plastic network, a file each."""

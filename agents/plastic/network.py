@@ -1,0 +1,465 @@
+"""`PlasticNetwork`: encoder, recurrent cell and readout whose weights change during an episode."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from agents.plastic.cells import Cell, LSTMCell, RNNCell
+from agents.plastic.ops import closed, naive
+from agents.plastic.ops.cpu import form as compiled
+from agents.plastic.ops.interface import Form, LayerParameters, NetworkParameters, Probes
+from agents.plastic.rules import Gradient, Hebbian, NonPlastic, Rule
+from agents.plastic.state import FastWeights, Hidden, PlasticState
+from agents.tensors import check_generator, check_leaves, described
+from plastic_envs.checks import (
+    check_choice,
+    check_count,
+    check_instance,
+    check_int,
+    shown,
+)
+
+CellName = Literal["rnn", "lstm"]
+RuleName = Literal["gradient", "hebbian", "none"]
+FormName = Literal["auto", "compiled", "closed", "naive"]
+
+CELLS: dict[CellName, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell}
+RULES: dict[RuleName, type[Rule]] = {
+    "gradient": Gradient,
+    "hebbian": Hebbian,
+    "none": NonPlastic,
+}
+FORMS: dict[FormName, Form] = {
+    "compiled": compiled.run,
+    "closed": closed.run,
+    "naive": naive.run,
+}
+
+_LARGEST_SIZE = 2**24  # units
+_LARGEST_NETWORK = 2**30  # numbers: 4 GiB in float32
+_LARGEST_STATE = 2**33
+
+
+class PlasticLinear(nn.Module):
+    """Slow parameters of one layer, q = p (W + w̃) + b + b̃, and their plasticity α.
+
+    Attributes:
+        weight: W [in, out], initially U(-k, k) with k = 1/√fan_out.
+        bias: b [out], likewise.
+        weight_alpha: α of W [in, out], or None if it is 1 and not learned.
+        bias_alpha: α of b [out], or None if it is 1 and not learned, or b is not plastic.
+    """
+
+    weight_alpha: nn.Parameter | None
+    bias_alpha: nn.Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, fan_out: int, rule: Rule) -> None:
+        super().__init__()
+        self._bound = fan_out**-0.5
+        self._rule = rule
+        self.weight = nn.Parameter(torch.empty(in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
+        learned = rule.plastic and rule.alpha != "off"
+        self.weight_alpha = nn.Parameter(torch.empty_like(self.weight)) if learned else None
+        has_bias_alpha = learned and rule.writes_bias
+        self.bias_alpha = nn.Parameter(torch.empty_like(self.bias)) if has_bias_alpha else None
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all parameters anew."""
+        for parameter in (self.weight, self.bias):
+            nn.init.uniform_(parameter, -self._bound, self._bound, generator=generator)
+        for alpha in (self.weight_alpha, self.bias_alpha):
+            if alpha is None:
+                continue
+            if self._rule.alpha == "random":
+                nn.init.uniform_(alpha, -1, 1, generator=generator)
+            else:
+                nn.init.constant_(alpha, 1 if self._rule.alpha == "ones" else -1)
+
+    def extra_repr(self) -> str:
+        """Show the layer's size."""
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+
+
+class PlasticNetwork(nn.Module):
+    """A recurrent network whose fast weights change at every step of an episode.
+
+    Encoder e_t = ReLU(enc(x_t)), a recurrent cell, and a readout o_t = [y_t, ỹ_t, η̃_t] of the
+    output, `extra_dim` free units and one modulation unit. After each step the rule writes into the
+    fast weights of all layers, from what that step left behind; outputs use the fast weights of the
+    step before. Nothing depends on the other samples of a batch: a sample gets the same numbers
+    alone and in any batch, to the bit in the compiled form and up to rounding in the others.
+    Source: arXiv 2302.03235; unlike its published code, the inner loss is a mean over one sample's
+    units and not over the batch.
+
+    Under `torch.autocast` an encoder module is cast as usual; encoder layer, cell, readout and fast
+    weights stay in the precision of their parameters, since small writes would be lost in bfloat16.
+
+    Args:
+        input_size: Entries of an input.
+        output_size: Entries of an output.
+        hidden_size: Units of the cell and of the encoder. The paper takes 128 for an LSTM, 256 for
+            an RNN, and 1.5 times as many without plasticity.
+        cell: `"rnn"`, `"lstm"` or a `Cell`.
+        rule: `"gradient"`, `"hebbian"`, `"none"`, or a `Rule` with settings of your own.
+        extra_dim: Free readout units, the network's own target for the gradient rule.
+        encoder: Replaces the plastic encoder: a module that maps inputs [B, T, …] to
+            [B, T, hidden_size]; `input_size` is then only a record.
+        form: How sequences are computed: `"compiled"` (in C, on the CPU), `"closed"` (in PyTorch,
+            write directions by hand), `"naive"` (the literal equations, for tests) or `"auto"`, at
+            each call the fastest that can. All agree; the attribute `form` can be changed at any
+            time.
+        generator: Source of the initial parameters; None for torch's own.
+
+    Attributes:
+        output_weight: ω [readout] of the inner loss: a parameter if the rule trains it, else a
+            buffer of ones.
+
+    Raises:
+        ValueError: If an argument is unknown, out of range, or of the wrong kind, or the network
+            would be too large.
+
+    Example:
+        >>> net = PlasticNetwork(input_size=16, output_size=1, hidden_size=32)
+        >>> y, state = net(torch.zeros(8, 20, 16))
+        >>> y.shape
+        torch.Size([8, 20, 1])
+    """
+
+    output_weight: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        hidden_size: int,
+        cell: CellName | Cell = "rnn",
+        rule: RuleName | Rule = "gradient",
+        *,
+        extra_dim: int = 4,
+        encoder: nn.Module | None = None,
+        form: FormName = "auto",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = check_int("input_size", input_size, minimum=1, maximum=_LARGEST_SIZE)
+        self.output_size = check_int("output_size", output_size, minimum=1, maximum=_LARGEST_SIZE)
+        self.hidden_size = check_int("hidden_size", hidden_size, minimum=1, maximum=_LARGEST_SIZE)
+        self.extra_dim = check_int("extra_dim", extra_dim, maximum=_LARGEST_SIZE)
+        self.cell: Cell = _made("cell", cell, Cell, CELLS)
+        self.rule: Rule = _made("rule", rule, Rule, RULES)
+        self.form = form
+        check_generator(generator)
+        if encoder is not None:
+            check_instance("encoder", encoder, nn.Module, "a torch.nn.Module or None")
+        self.encoder = encoder
+
+        hidden = self.hidden_size
+        gates = hidden * check_int("cell.gates", getattr(self.cell, "gates", None), minimum=1)
+        readout = self.output_size + self.extra_dim + int(self.rule.modulation)
+        sizes = {
+            "cell_input": (hidden, gates),
+            "cell_hidden": (hidden, gates),
+            "readout": (hidden, readout),
+        }
+        if encoder is None:
+            sizes = {"encoder": (self.input_size, hidden), **sizes}
+        self._sizes = sizes
+        learned = 2 if self.rule.plastic and self.rule.alpha != "off" else 1
+        check_count(
+            "the parameters",
+            learned * self._fast_weights,
+            _LARGEST_NETWORK,
+            input_size=self.input_size,
+            output_size=self.output_size,
+            hidden_size=hidden,
+            extra_dim=self.extra_dim,
+        )
+        _check_hidden(self.cell.initial_hidden(torch.zeros(1, hidden)), hidden)
+        # Both layers of a cell by the hidden size and not by the gates, as torch's cells.
+        fan_outs = {name: readout if name == "readout" else hidden for name in sizes}
+        self.layers = nn.ModuleDict(
+            {name: PlasticLinear(*sizes[name], fan_outs[name], self.rule) for name in sizes}
+        )
+        if self.rule.trains_output_weight:
+            self.output_weight = nn.Parameter(torch.ones(readout))
+        else:
+            self.register_buffer("output_weight", torch.ones(readout))
+        for _, layer in self._plastic_layers():
+            layer.reset_parameters(generator)
+        self._shapes = [leaf.shape for leaf in (self.output_weight, *self.layers.parameters())]
+
+    def _plastic_layers(self) -> Iterable[tuple[str, PlasticLinear]]:
+        return self.layers.items()  # type: ignore[return-value]
+
+    @property
+    def _fast_weights(self) -> int:
+        """Number of the fast weights of a sample, those of biases included."""
+        return sum((rows + 1) * columns for rows, columns in self._sizes.values())
+
+    @property
+    def form(self) -> FormName:
+        """How sequences are computed."""
+        return self._form
+
+    @form.setter
+    def form(self, form: FormName) -> None:
+        self._form: FormName = check_choice("form", form, ("auto", *FORMS))
+
+    def freeze_slow_weights(self) -> None:
+        """Keep slow weights and biases of all layers as they are: only α and ω go on learning.
+
+        An encoder module is left alone.
+        """
+        for _, layer in self._plastic_layers():
+            layer.weight.requires_grad_(False)
+            layer.bias.requires_grad_(False)
+
+    def supported_forms(self) -> list[FormName]:
+        """Return the forms that can compute this network as it is now, the fastest first.
+
+        `"compiled"` needs parameters on the CPU in float32 or float64, a rule and a cell of this
+        package (no subclass) without `weight_clip`, a build of its kernel, and that nothing but
+        first-order autograd follows the calls of torch (see docs/fast-engine.md); `"naive"` needs a
+        rule of this package; `"closed"` can always be used.
+        """
+        tensors = [self.output_weight, *self.parameters()]
+        able = {
+            "compiled": compiled.obstacle(self.rule, self.cell, tensors) is None,
+            "naive": naive.supports(self.rule),
+        }
+        return [name for name in FORMS if able.get(name, True)]
+
+    def initial_state(self, batch_size: int) -> PlasticState:
+        """Return the state at the start of an episode: the cell's, and all fast weights zero.
+
+        Args:
+            batch_size: Number B of samples.
+
+        Raises:
+            ValueError: If it is no size, or the state would be too large.
+        """
+        batch = check_int("batch_size", batch_size)
+        check_count("the state", batch * self._fast_weights, _LARGEST_STATE, batch_size=batch)
+        return self._initial_state(batch)
+
+    def _initial_state(self, batch: int) -> PlasticState:
+        like, fast = self.output_weight, {}
+        if self.rule.plastic:
+            fast = {
+                name: FastWeights(like.new_zeros(batch, *size), like.new_zeros(batch, size[1]))
+                for name, size in self._sizes.items()
+            }
+        zeros = like.new_zeros(batch, self.hidden_size)
+        return PlasticState(self.cell.initial_hidden(zeros), fast)
+
+    def forward(
+        self, x: Tensor, state: PlasticState | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, PlasticState]:
+        """Run over a sequence.
+
+        Args:
+            x: Inputs [B, T, input_size], T at least 1.
+            state: State to carry on from; None at the start of an episode.
+            episode_starts: bool [B, T], true where a new episode starts: the state is reset before
+                that step.
+
+        Returns:
+            Outputs [B, T, output_size] and the state after the last step.
+
+        Raises:
+            ValueError: If an argument is no tensor, or its shape, type or device does not fit; or
+                the form that was chosen cannot compute this here.
+        """
+        units, state, _ = self._run(x, state, episode_starts, probe=False)
+        return units[..., : self.output_size], state
+
+    def step(
+        self, x: Tensor, state: PlasticState | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, PlasticState]:
+        """Take one step, for acting.
+
+        Args:
+            x: Input [B, input_size], or what an encoder module takes, without the time axis.
+            state: State before the step; None at the start of an episode.
+            episode_starts: bool [B], as in `forward`.
+
+        Returns:
+            Output [B, output_size] and the state after the step.
+
+        Raises:
+            ValueError: As for `forward`.
+        """
+        if episode_starts is not None:
+            if not isinstance(episode_starts, Tensor) or episode_starts.dim() != 1:
+                raise ValueError(
+                    f"episode_starts must be bool [B], got {described(episode_starts)}"
+                )
+            episode_starts = episode_starts.unsqueeze(1)
+        output, state = self(add_time_axis(x, "x"), state, episode_starts)
+        return output.squeeze(1), state
+
+    def probe(
+        self, x: Tensor, state: PlasticState | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, PlasticState, Probes]:
+        """Run over a sequence as `forward` does, and report what plasticity did at each step."""
+        units, state, probes = self._run(x, state, episode_starts, probe=True)
+        assert probes is not None
+        return units[..., : self.output_size], state, probes
+
+    def readout_units(self, x: Tensor, state: PlasticState | None = None) -> Tensor:
+        """Return all units [B, T, readout] of the readout: output, free units, modulation."""
+        return self._run(x, state, None, probe=False)[0]
+
+    def _run(
+        self,
+        x: Tensor,
+        state: PlasticState | None,
+        episode_starts: Tensor | None,
+        *,
+        probe: bool,
+    ) -> tuple[Tensor, PlasticState, Probes | None]:
+        x = self._encoded(x)
+        batch, steps = x.shape[:2]
+        state = self._initial_state(batch) if state is None else self._fitting(state, batch)
+        parameters, tensors = self._parameters_tree()
+        tensors += [x, *state.hidden, *chain.from_iterable(state.fast.values())]
+        if episode_starts is not None:
+            _check_starts(episode_starts, (batch, steps), x.device)
+            tensors.append(episode_starts)
+        run = FORMS["closed" if self.form == "auto" else self.form]
+        if self.form in ("auto", "compiled"):
+            obstacle = compiled.obstacle(self.rule, self.cell, tensors)
+            if obstacle is None:
+                run = compiled.run
+            elif self.form == "compiled":
+                raise ValueError(
+                    f"form='compiled' cannot be used: {obstacle}; form='auto' or 'closed' can"
+                )
+        without = torch.autocast(x.device.type, enabled=False) if _casts(x) else nullcontext()
+        with without:
+            return run(parameters, self.rule, self.cell, x, state, episode_starts, probe=probe)
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        """Check the input, or what the encoder module makes of it, [B, T, features]."""
+        verb, size = "x must be", self.input_size
+        if self.encoder is not None:
+            verb, size, x = "encoder must return", self.hidden_size, self.encoder(x)
+        if not isinstance(x, Tensor) or x.layout is not torch.strided or x.is_nested:
+            raise ValueError(f"{verb} a dense torch.Tensor, got {described(x)}")
+        if x.dim() != 3 or x.shape[2] != size or x.shape[1] < 1:
+            what = "x must have shape" if self.encoder is None else verb
+            raise ValueError(f"{what} [batch, time, {size}], got {list(x.shape)}")
+        like = self.output_weight
+        if _casts(x) and x.is_floating_point():
+            x = x.to(like.dtype)
+        if x.dtype != like.dtype or x.device != like.device:
+            raise ValueError(
+                f"the network is {like.dtype} on {like.device}, but its input is "
+                f"{x.dtype} on {x.device}"
+            )
+        return x
+
+    def _fitting(self, state: PlasticState, batch: int) -> PlasticState:
+        """Return a state that is this network's, its hidden state of the kind that the cell has."""
+        if not isinstance(state, PlasticState):
+            raise ValueError(f"state must be a PlasticState or None, got {shown(state)}")
+        layers = self._sizes if self.rule.plastic else {}
+        if not isinstance(state.fast, Mapping) or state.fast.keys() != layers.keys():
+            raise ValueError(f"the state has fast weights of {shown(state.fast)}: not this net's")
+        like = self.output_weight
+        hidden = self.cell.initial_hidden(like.new_empty(batch, self.hidden_size))
+        given = state.hidden
+        if type(given) is not type(hidden):
+            if getattr(given, "_fields", None) != _fields(hidden):
+                raise ValueError(
+                    f"the state holds a {type(given).__name__} where the cell needs a "
+                    f"{type(hidden).__name__}"
+                )
+            state = state._replace(hidden=type(hidden)(*given))
+        if state.batch_size != batch:
+            raise ValueError(f"x has {batch} samples, but the state has {state.batch_size}")
+        leaves: list[Tensor] = []
+        shapes: list[Sequence[int]] = []
+        for leaf, first in zip(state.hidden, hidden, strict=True):
+            if first.dtype == like.dtype:
+                leaves.append(leaf)
+                shapes.append(first.shape)
+            else:  # a counter, say, of a cell of the user's own
+                check_leaves("the state holds", [leaf], [first.shape], first)
+        for name, size in layers.items():
+            fast = check_instance(
+                f"state.fast[{shown(name)}]", state.fast[name], FastWeights, "FastWeights"
+            )
+            leaves += fast
+            shapes += (batch, *size), (batch, size[1])
+        check_leaves("the state holds", leaves, shapes, like)
+        return state
+
+    def _parameters_tree(self) -> tuple[NetworkParameters, list[Tensor]]:
+        """Return the parameters, as a tree and as a list, whose shapes compiled code may trust."""
+        layers, leaves = {}, [self.output_weight]
+        for name, layer in self._plastic_layers():
+            parts = LayerParameters(layer.weight, layer.bias, layer.weight_alpha, layer.bias_alpha)
+            leaves += [part for part in parts if part is not None]
+            layers[name] = parts
+        check_leaves("the network holds", leaves, self._shapes, self.output_weight)
+        return NetworkParameters(layers, self.output_weight), leaves
+
+
+def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
+    """Make a sequence of one step: [B, …] to [B, 1, …], in every tensor of a mapping.
+
+    Raises:
+        ValueError: If there is something else than tensors, called by the name.
+    """
+    if isinstance(inputs, Mapping):
+        return {key: add_time_axis(part, f"{name}[{shown(key)}]") for key, part in inputs.items()}
+    if not isinstance(inputs, Tensor) or inputs.dim() < 1:
+        raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
+    return inputs.unsqueeze(1)
+
+
+def _casts(x: Tensor) -> bool:
+    """Say whether autocast is at work where a tensor is."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def _made(name: str, value: Any, kind: Any, choices: Mapping[Any, type[Any]]) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, str) or value not in choices:
+        known = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {known}, or a {kind.__name__}; got {shown(value)}")
+    return choices[value]()
+
+
+def _fields(hidden: Any) -> Any:
+    return getattr(hidden, "_fields", None)
+
+
+def _check_hidden(hidden: Hidden, size: int) -> None:
+    """Check what a cell of the user's own starts with."""
+    h = getattr(hidden, "h", None)
+    if _fields(hidden) is None or not isinstance(h, Tensor) or h.shape != (1, size):
+        raise ValueError(
+            "cell must start with a named tuple of tensors, among them h [B, hidden]; "
+            f"got {shown(hidden)}"
+        )
+
+
+def _check_starts(starts: Tensor, shape: tuple[int, int], device: torch.device) -> None:
+    if (
+        not isinstance(starts, Tensor)
+        or starts.dtype != torch.bool
+        or starts.shape != shape
+        or starts.device != device
+    ):
+        raise ValueError(
+            f"episode_starts must be bool {list(shape)} on {device}, got {described(starts)}"
+        )

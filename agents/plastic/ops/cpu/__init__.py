@@ -1,0 +1,1 @@
+"""The compiled form: a kernel in C for the CPU."""

@@ -1,0 +1,1 @@
+"""Images: encoders, and what sets beside an embedding its label."""

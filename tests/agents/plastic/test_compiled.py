@@ -1,0 +1,138 @@
+"""The compiled form where it differs from the others: threads, fallback, custom gradients."""
+
+import copy
+
+import pytest
+import torch
+
+from agents import Gradient, Hebbian, PlasticNetwork
+from agents.plastic.ops import compiled, library
+from benchmarks.parity import relative_error, run_case
+
+needs_kernel = pytest.mark.skipif(library.load() is None, reason="the kernel was not built")
+
+
+def network(rule="gradient", cell="rnn", **kwargs):
+    generator = torch.Generator().manual_seed(0)
+    return PlasticNetwork(3, 2, 5, cell, rule, generator=generator, **kwargs).double()
+
+
+def sequence(batch, steps, *, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, steps, 3, generator=generator, dtype=torch.float64)
+    return x, torch.randn(batch, steps, 2, generator=generator, dtype=torch.float64)
+
+
+@needs_kernel
+def test_is_what_a_network_uses_by_default():
+    assert network().supported_forms()[0] == "compiled"
+
+
+@needs_kernel
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("rule", [Gradient(base_eta=0.5), Hebbian(base_eta=0.5, max_norm=0.1)])
+def test_gradients_are_those_of_finite_differences(rule, cell):
+    net = network(rule, cell, form="compiled")
+    x, _ = sequence(2, 4)
+    starts = torch.tensor([[False, False, True, False], [False] * 4])
+    state = net.initial_state(2).map(lambda leaf: (leaf + 0.1).requires_grad_())
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    parameters = [p.detach().clone().requires_grad_() for p in parameters]
+
+    def outputs(x, *leaves):
+        count = len(parameters)
+        flat = dict(zip(state.to_dict(), leaves[count:], strict=True))
+        call = (x, state.from_dict(flat), starts)
+        y, final = torch.func.functional_call(
+            net, dict(zip(names, leaves[:count], strict=True)), call
+        )
+        return y, *final.to_dict().values()
+
+    inputs = [x.requires_grad_(), *parameters, *state.to_dict().values()]
+    assert torch.autograd.gradcheck(outputs, inputs, fast_mode=True, atol=1e-6)
+
+
+@needs_kernel
+@pytest.mark.parametrize("rule", ["gradient", "hebbian"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_threads_change_nothing_but_the_order_of_sums(monkeypatch, rule, cell):
+    net, (x, target) = network(rule, cell), sequence(7, 9)
+    starts = torch.rand(7, 9, generator=torch.Generator().manual_seed(3)) < 0.2
+    alone = run_case(net, "compiled", x, target, net.initial_state(7), starts)
+    monkeypatch.setattr(library, "_PARALLEL_WORK", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    together = run_case(net, "compiled", x, target, net.initial_state(7), starts)
+    assert max(relative_error(together[key], alone[key]) for key in alone) < 1e-12
+
+
+@needs_kernel
+@pytest.mark.parametrize("steps", [1, 2, 16, 17, 50])
+def test_segments_of_the_backward_pass_join_without_a_seam(steps):
+    net, (x, target) = network(), sequence(2, steps)
+    actual = run_case(net, "compiled", x, target, net.initial_state(2))
+    expected = run_case(net, "closed", x, target, net.initial_state(2))
+    assert max(relative_error(actual[key], expected[key]) for key in expected) < 1e-9
+
+
+@needs_kernel
+def test_gradient_of_the_state_alone_is_found():
+    net, (x, _) = network(), sequence(2, 4)
+    gradients = []
+    for form in ("compiled", "naive"):
+        net.form = form
+        net.zero_grad()
+        net(x)[1].fast["cell_input"].weight.sum().backward()
+        gradients.append(net.layers["encoder"].weight.grad.clone())
+    assert relative_error(*gradients) < 1e-9
+
+
+@needs_kernel
+def test_inputs_may_be_views():
+    net, (x, target) = network(), sequence(4, 6)
+    base = run_case(net, "compiled", x, target, net.initial_state(4))
+    strided = x.transpose(0, 1).contiguous().transpose(0, 1)
+    again = run_case(net, "compiled", strided, target, net.initial_state(4))
+    assert torch.equal(base["output"], again["output"])
+
+
+@needs_kernel
+def test_what_it_cannot_do_falls_to_the_closed_form():
+    net = network(Gradient(weight_clip=0.1))
+    assert net.supported_forms() == ["closed", "naive"]
+    net.form = "compiled"
+    with pytest.raises(ValueError, match="weight_clip"):
+        net(torch.zeros(1, 1, 3, dtype=torch.float64))
+    assert "compiled" not in network().to(torch.bfloat16).supported_forms()
+
+
+def test_without_a_build_everything_still_computes(monkeypatch):
+    x, _ = sequence(2, 5)
+    expected, _ = network()(x)
+    monkeypatch.setattr(library, "load", lambda: None)
+    net = network()
+    assert "built" in compiled.obstacle(net.rule, net.cell, [x])
+    assert net.supported_forms()[0] == "closed"
+    torch.testing.assert_close(net(x)[0], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["auto", "closed"])
+def test_autocast_leaves_the_precision_of_the_parameters(form):
+    net = PlasticNetwork(3, 2, 5, form=form)
+    x = torch.randn(2, 6, 3)
+    expected, _ = net(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, state = net(x.bfloat16().float())
+        z, _ = net(x.bfloat16())
+    assert y.dtype == torch.float32
+    assert state.fast["readout"].weight.dtype == torch.float32
+    torch.testing.assert_close(y, expected, rtol=0.05, atol=0.05)  # x was rounded to bfloat16
+    assert torch.equal(y, z)
+
+
+def test_wrong_precision_is_refused_clearly():
+    net = PlasticNetwork(3, 2, 5)
+    with pytest.raises(ValueError, match=r"torch\.float32 on cpu, but its input is torch\.float64"):
+        net(torch.zeros(1, 1, 3, dtype=torch.float64))
+    state = copy.deepcopy(net).double().initial_state(1)
+    with pytest.raises(ValueError, match="the state holds"):
+        net(torch.zeros(1, 1, 3), state)

@@ -1,0 +1,1 @@
+"""From outputs to answers to measures, and what they are compared with."""

@@ -14,7 +14,13 @@ from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.interface import Form, LayerParameters, NetworkParameters, Probes
 from agents.plastic.rules import Gradient, Hebbian, NonPlastic, Rule
 from agents.plastic.state import FastWeights, Hidden, PlasticState
-from agents.tensors import check_generator, check_leaves, described
+from agents.tensors import (
+    add_time_axis,
+    check_generator,
+    check_leaves,
+    check_starts,
+    described,
+)
 from plastic_envs.checks import (
     check_choice,
     check_count,
@@ -329,7 +335,7 @@ class PlasticNetwork(nn.Module):
         parameters, tensors = self._parameters_tree()
         tensors += [x, *state.hidden, *chain.from_iterable(state.fast.values())]
         if episode_starts is not None:
-            _check_starts(episode_starts, (batch, steps), x.device)
+            check_starts(episode_starts, (batch, steps), x.device)
             tensors.append(episode_starts)
         run = FORMS["closed" if self.form == "auto" else self.form]
         if self.form in ("auto", "compiled"):
@@ -411,19 +417,6 @@ class PlasticNetwork(nn.Module):
         return NetworkParameters(layers, self.output_weight), leaves
 
 
-def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
-    """Make a sequence of one step: [B, …] to [B, 1, …], in every tensor of a mapping.
-
-    Raises:
-        ValueError: If there is something else than tensors, called by the name.
-    """
-    if isinstance(inputs, Mapping):
-        return {key: add_time_axis(part, f"{name}[{shown(key)}]") for key, part in inputs.items()}
-    if not isinstance(inputs, Tensor) or inputs.dim() < 1:
-        raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
-    return inputs.unsqueeze(1)
-
-
 def _casts(x: Tensor) -> bool:
     """Say whether autocast is at work where a tensor is."""
     kind = x.device.type
@@ -450,16 +443,4 @@ def _check_hidden(hidden: Hidden, size: int) -> None:
         raise ValueError(
             "cell must start with a named tuple of tensors, among them h [B, hidden]; "
             f"got {shown(hidden)}"
-        )
-
-
-def _check_starts(starts: Tensor, shape: tuple[int, int], device: torch.device) -> None:
-    if (
-        not isinstance(starts, Tensor)
-        or starts.dtype != torch.bool
-        or starts.shape != shape
-        or starts.device != device
-    ):
-        raise ValueError(
-            f"episode_starts must be bool {list(shape)} on {device}, got {described(starts)}"
         )

@@ -12,6 +12,8 @@ from plastic_envs import project as _project
 _foreign = _project.foreign_files(_Path(__file__).parent)
 
 try:
+    from agents.core import CORES, Core, Encoded, Readout, make_core
+    from agents.memories.torch_rnn import TorchCore
     from agents.plastic.cells import Cell, LSTMCell, RNNCell
     from agents.plastic.network import PlasticNetwork
     from agents.plastic.ops.interface import Probes
@@ -36,8 +38,11 @@ if _foreign:
     )
 
 __all__ = [
+    "CORES",
     "Cell",
     "Conv4",
+    "Core",
+    "Encoded",
     "FastWeights",
     "Gradient",
     "Hebbian",
@@ -53,7 +58,10 @@ __all__ = [
     "PrototypicalNetwork",
     "RNNCell",
     "RNNHidden",
+    "Readout",
     "ResNet12",
     "Rule",
+    "TorchCore",
+    "make_core",
     "make_encoder",
 ]

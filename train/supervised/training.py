@@ -25,6 +25,7 @@ from train.figures.drawing import episode_figure
 from train.runs.files import naming
 from train.runs.run_folder import Record, RunFolder
 from train.scoring.objectives import masked_mean, objective_of
+from train.seeds import Supervised, derived_seed, seed_sequence
 from train.supervised.batches import Batch, Sampler, blocks, embedded, share_of, whole
 from train.supervised.config import Network, TrainConfig
 from train.supervised.distributed import ALONE, Processes
@@ -32,7 +33,6 @@ from train.supervised.encoders import image_encoder_of, load_image_encoder
 
 logger = logging.getLogger(__name__)
 
-_TRAIN, _VALIDATE, _TEST, _NOISE = 0, 1, 2, 3  # branches of the run's seed
 _FIGURES = 10  # figures for TensorBoard over a run
 
 
@@ -120,8 +120,7 @@ def _checked_network(config: TrainConfig) -> Network:
 
 def evaluation_seed(config: TrainConfig) -> int:
     """Return the environment seed of a run's test episodes, which training never sees."""
-    sequence = np.random.SeedSequence(config.seed, spawn_key=(_TEST,))
-    return int(sequence.generate_state(1)[0])
+    return derived_seed(config.seed, Supervised.TEST)
 
 
 def loss_mask(config: TrainConfig, batch: Batch) -> Tensor:
@@ -161,7 +160,9 @@ class _Training:
         processes.on_first(lambda: None)
         self.sample_training = self._sampler(config.task_for("train"))
         if processes.is_first:
-            self.validation = self._sampler(self.task)(config.eval_episodes, self._seed(_VALIDATE))
+            self.validation = self._sampler(self.task)(
+                config.eval_episodes, self._seed(Supervised.VALIDATE)
+            )
         self.parallel = processes.parallel(network)
 
     def run(self, progress: bool) -> Record:
@@ -196,9 +197,9 @@ class _Training:
 
     def _train_step(self) -> tuple[float, float]:
         config, rank, size = self.config, self.processes.rank, self.processes.size
-        joint = self.sample_training(config.batch_size, self._seed(_TRAIN, self.step))
+        joint = self.sample_training(config.batch_size, self._seed(Supervised.TRAIN, self.step))
         batch = share_of(joint, rank, size)
-        noise = self._seed(_NOISE, self.step, *([rank] if size > 1 else []))
+        noise = self._seed(Supervised.NOISE, self.step, *([rank] if size > 1 else []))
         self.network.train()
         with torch.random.fork_rng(devices=[]):  # dropout has no generator of its own
             torch.manual_seed(int(noise.generate_state(1)[0]))
@@ -279,7 +280,7 @@ class _Training:
         validations = -(-self.config.steps // self.config.eval_every)
         every = self.config.eval_every * max(1, validations // _FIGURES)
         if self.step % every == 0 or self.step == self.config.steps:
-            first = self.task.sample_episodes(1, self._seed(_VALIDATE))
+            first = self.task.sample_episodes(1, self._seed(Supervised.VALIDATE))
             plastic = isinstance(self.network, PlasticNetwork) and self.network.rule.plastic
             eta = probes.eta.numpy() if plastic and probes is not None else None
             figure = episode_figure(self.task, first, answers, eta)
@@ -306,7 +307,7 @@ class _Training:
         return embedded(task, embeddings)
 
     def _seed(self, *branch: int) -> np.random.SeedSequence:
-        return np.random.SeedSequence(self.config.seed, spawn_key=branch)
+        return seed_sequence(self.config.seed, *branch)
 
     def _not_finite(self, what: str) -> NonFiniteLossError:
         kept = self.folder.checkpoint_path("last")

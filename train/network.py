@@ -16,6 +16,9 @@ from train.parts import Part, find_cell, find_core, find_rule
 from train.scoring.objectives import objective_of
 from train.settings import check_settings
 
+Network = Any
+"""A torch module that is an `agents.core.Core`."""
+
 _EMBEDDING = 128  # entries of what a core without a hidden size of its own gets of an image
 
 
@@ -55,28 +58,35 @@ class NetworkConfig:
         check_settings(self, filters={"minimum": 1, "maximum": 2**12})
         core = find_core(self.core)
         for name, find in (("rule", find_rule), ("cell", find_cell)):
-            if not core.takes(name):
-                if getattr(self, f"{name}_settings"):
-                    raise ValueError(f"core {self.core} has no {name}: leave out its settings")
-                object.__setattr__(self, name, None)
-                continue
-            if (given := getattr(self, name)) is None:
-                raise ValueError(f"core {self.core} needs a {name}")
-            self._complete(name, find(given))
+            given = getattr(self, name)
+            if core.takes(name):
+                if given is None:
+                    raise ValueError(f"core {self.core} needs a {name} (--{name})")
+                self._complete(name, find(given))
+            else:
+                self._leave_out(name, find(given) if given else None)
         self._complete("core", core)
 
     def _complete(self, kind: str, part: Part) -> None:
         settings = getattr(self, f"{kind}_settings")
         object.__setattr__(self, f"{kind}_settings", part.complete(settings))
 
+    def _leave_out(self, name: str, part: Part | None) -> None:
+        """Forget a part that the core is not made of, and of which nothing was set."""
+        settings = getattr(self, f"{name}_settings")
+        if settings and (part is None or settings != part.complete({})):
+            raise ValueError(f"core {self.core} is made without a {name}: leave out its settings")
+        object.__setattr__(self, name, None)
+        object.__setattr__(self, f"{name}_settings", {})
+
     @property
-    def parts(self) -> list[Part]:
-        """The core, and the rule and the cell that it is made of, if it is."""
-        parts = [find_core(self.core)]
+    def parts(self) -> dict[str, Part]:
+        """The core, and the rule and the cell that it is made of, if it is, by kind."""
+        parts = {"core": find_core(self.core)}
         if self.rule is not None:
-            parts.append(find_rule(self.rule))
+            parts["rule"] = find_rule(self.rule)
         if self.cell is not None:
-            parts.append(find_cell(self.cell))
+            parts["cell"] = find_cell(self.cell)
         return parts
 
     @property
@@ -87,9 +97,10 @@ class NetworkConfig:
     @property
     def words(self) -> dict[str, Any]:
         """What tells networks apart at first sight: parts, and size if it has one."""
-        core, *others = self.parts
-        words: dict[str, Any] = {} if self.core == "plastic" else {"core": core.title}
-        words |= {part.kind: part.title for part in others}
+        parts = self.parts
+        if self.core == "plastic":
+            del parts["core"]
+        words: dict[str, Any] = {kind: part.title for kind, part in parts.items()}
         if self._is_of_images:
             words |= {"encoder": self.encoder, "filters": self.filters}
         if "hidden_size" in self.core_settings:
@@ -98,11 +109,13 @@ class NetworkConfig:
 
     def options(self) -> dict[str, Any]:
         """Return the options of `make_core`, with rule and cell made."""
-        core, *others = self.parts
-        made = {part.kind: part.make(getattr(self, f"{part.kind}_settings")) for part in others}
-        return core.arguments(self.core_settings) | made
+        parts = self.parts
+        options = parts.pop("core").arguments(self.core_settings)
+        for kind, part in parts.items():
+            options[kind] = part.make(getattr(self, f"{kind}_settings"))
+        return options
 
-    def build(self, task: SequenceTask, seed: int) -> nn.Module:
+    def build(self, task: SequenceTask, seed: int) -> Network:
         """Make the network for a task, on the CPU, its initial parameters drawn from a seed.
 
         Of a task that shows labelled images, a core with a hidden size gets embedding and label in
@@ -118,7 +131,7 @@ class NetworkConfig:
             size = self._width
         else:
             self._check_no_images()
-        network: nn.Module = make_core(
+        return make_core(
             self.core,
             size,
             output_size=objective_of(task).output_size(task),
@@ -126,7 +139,6 @@ class NetworkConfig:
             generator=generator,
             **self.options(),
         )
-        return network
 
     @property
     def _is_of_images(self) -> bool:

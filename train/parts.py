@@ -7,7 +7,7 @@ types, defaults and what their docstrings say; no program knows them by itself.
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from plastic_envs import ids
 from plastic_envs.checks import shown
 from plastic_envs.registration import load_task
 from plastic_envs.tasks.base import DrawnTask as Task
-from train.settings import checked, near, settable
+from train.settings import checked, flat, near, settable
 
 _EMPTY = inspect.Parameter.empty
 _OF_PROGRAMS = ("split",)  # of a task: set by whatever uses it, as it needs
@@ -62,7 +62,7 @@ class Part:
 
     kind: str
     name: str
-    factory: Callable[..., Any]
+    factory: Any
     options: Mapping[str, Option]
     env_id: str | None = None
 
@@ -211,6 +211,22 @@ def find_cell(name: str) -> Part:
     return _class_part("cell", name, CELLS, Cell)
 
 
+def differences(config: Any) -> dict[str, Any]:
+    """Return the settings of a run that differ from the defaults, by their dotted names.
+
+    The settings of parts are compared with the defaults of these very parts.
+    """
+    places = {"network.": config.network.parts}
+    if hasattr(config, "task_part"):
+        places[""] = {"task": config.task_part}
+    defaults = flat(type(config)())
+    for place, parts in places.items():
+        for kind, part in parts.items():
+            options = part.options.items()
+            defaults |= {f"{place}{kind}_settings.{name}": o.default for name, o in options}
+    return {name: value for name, value in flat(config).items() if defaults.get(name) != value}
+
+
 def env_id_of(name: str) -> str | None:
     """Return the id of a task that a name stands for; None if it stands for none.
 
@@ -236,7 +252,7 @@ def short_names() -> list[str]:
     return list(dict.fromkeys(map(_short, ids())))
 
 
-def _class_part(kind: str, name: str, known: Mapping[str, type], base: type) -> Part:
+def _class_part(kind: str, name: str, known: Mapping[Any, type], base: type) -> Part:
     if name in known:
         found: Any = known[name]
     elif is_import_name(name):
@@ -277,9 +293,9 @@ def _options(
                 found[each.name] = (hints[each.name], _EMPTY if default is MISSING else default)
     else:
         many = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        for each in inspect.signature(kind, eval_str=True).parameters.values():
-            if each.kind not in many:
-                found[each.name] = (each.annotation, each.default)
+        for name, parameter in inspect.signature(kind, eval_str=True).parameters.items():
+            if parameter.kind not in many:
+                found[name] = (parameter.annotation, parameter.default)
     options = {}
     for name, (hint, default) in found.items():
         known = _option(hint, (given or {}).get(name, default))
@@ -307,7 +323,6 @@ def _documented(factory: Any) -> Iterator[Any]:
     """Yield what may document the options of a factory, the nearest first."""
     if isinstance(factory, type):
         yield from (kind for kind in factory.__mro__ if kind is not object)
-        yield factory.__init__
         return
     yield factory
     made = getattr(factory, "__annotations__", {}).get("return")

@@ -134,7 +134,9 @@ def from_dict(cls: type[_T], data: Any, place: str = "") -> _T:
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for name, value in data.items():
         if name not in known:
-            raise ValueError(f"{place}{cls.__name__} has no setting {shown(name)}{near(name, known)}")
+            raise ValueError(
+                f"{place}{cls.__name__} has no setting {shown(name)}{near(name, known)}"
+            )
         nested = is_dataclass(hints[name])
         made[name] = from_dict(hints[name], value, f"{name}: ") if nested else value
     return cls(**made)

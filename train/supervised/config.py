@@ -70,7 +70,7 @@ class TrainConfig:
             self,
             eval_every={"minimum": 1},
             **{key: {"minimum": 1, "maximum": 2**20} for key in ("batch_size", "eval_episodes")},
-            **dict.fromkeys(("learning_rate", "max_grad_norm"), {"above": 0}),
+            **{key: {"above": 0} for key in ("learning_rate", "max_grad_norm")},
             weight_decay={"minimum": 0},
             **RUN_LIMITS,
         )

@@ -18,9 +18,8 @@ import gymnasium as gym
 
 from agents.core import CORES, core_options, factory_of
 from agents.importing import import_module, import_named, is_import_name, told
-from agents.plastic.cells import Cell
-from agents.plastic.network import CELLS, RULES
-from agents.plastic.rules import Rule
+from agents.plastic.cells import CELLS, Cell
+from agents.plastic.rules import RULES, Rule
 from plastic_envs import ids
 from plastic_envs.checks import shown
 from plastic_envs.registration import load_task

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agents.plastic.network import CELLS
+from agents.plastic.cells import CELLS
 from agents.plastic.ops.cpu import library
 from plastic_envs.tasks import FewShot
 from train.experiments.files import read_series
@@ -29,7 +29,7 @@ def estimate_seconds(config: TrainConfig) -> float:
     network, task = config.network, config.task_for("train")
     per_step = 0.0
     if network.rule is not None and network.cell is not None:
-        hidden, gates = network.core_settings["hidden_size"], CELLS[network.cell].gates  # type: ignore[index]
+        hidden, gates = network.core_settings["hidden_size"], CELLS[network.cell].gates
         readout = objective_of(task).output_size(task) + network.core_settings["extra_dim"] + 1
         weights = hidden * (2 * gates * hidden + readout)
         if task.observation_space.shape is not None:

@@ -117,8 +117,8 @@ def plastic(
         input_size,
         output_size,
         hidden_size,
-        cell,  # type: ignore[arg-type]  # checked there
-        rule,  # type: ignore[arg-type]
+        cell,
+        rule,
         extra_dim=extra_dim,
         encoder=encoder,
         form=form,

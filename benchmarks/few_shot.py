@@ -275,7 +275,8 @@ def _show(record: Record, as_json: bool) -> None:
     who = "all seeds" if isinstance(seeds, list) else f"seed {seeds}"
     print(
         f"{record['source']} {record['n_way']}-way {record['k_shot']}-shot  "
-        f"{record.get('rule', record.get('core')):17s} {record.get('cell', record.get('encoder')):6s} {who:9s}  "
+        f"{record.get('rule', record.get('core')):17s} "
+        f"{record.get('cell', record.get('encoder')):6s} {who:9s}  "
         f"first query {record['first_query']:.3f} ± {record['first_query_interval']:.3f}, "
         f"all {record['score']:.3f} ± {record['interval']:.3f}, {record['seconds']:.0f} s",
         flush=True,

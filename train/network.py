@@ -61,7 +61,7 @@ class NetworkConfig:
             given = getattr(self, name)
             if core.takes(name):
                 if given is None:
-                    raise ValueError(f"core {self.core} needs a {name} (--{name})")
+                    raise ValueError(f"{name} must be given: core {self.core} is made with one")
                 self._complete(name, find(given))
             else:
                 self._leave_out(name, find(given) if given else None)

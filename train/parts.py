@@ -129,7 +129,7 @@ class Part:
     def help(self) -> str:
         """What it is, in the first lines of its docstring."""
         text = inspect.getdoc(self.factory) or ""
-        if is_dataclass(self.factory) and text.startswith(f"{self.factory.__name__}("):
+        if text.startswith(f"{getattr(self.factory, '__name__', '')}("):
             text = ""  # which `dataclass` writes where there is none
         return docstring_parser.parse(text).short_description or ""
 

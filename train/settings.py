@@ -68,9 +68,8 @@ def checked(name: str, value: Any, hint: Any, limits: Mapping[str, Any] = _ANY_I
         return check_bool(name, value)
     if hint is Any or (hint is NoneType and value is None):
         return value
-    if hint in (str, Path) and isinstance(value, str | Path):
-        if hint is Path or isinstance(value, str):
-            return str(value)
+    if isinstance(value, str if hint is str else str | Path) and hint in (str, Path):
+        return str(value)
     if origin is dict and isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
         return {key: checked(f"{name}[{key!r}]", v, options[1]) for key, v in value.items()}
     if origin in (list, tuple) and isinstance(value, list | tuple):

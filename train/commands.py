@@ -53,7 +53,6 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
     torchrun --no-python plastic train … does so over several processes.
     """
     from train.supervised.distributed import joined
-    from train.supervised.training import default_folder
     from train.supervised.training import train as train_network
 
     _warn_without_kernel()
@@ -62,7 +61,7 @@ def train(command: Annotated[TrainCommand, tyro.conf.arg(name="")]) -> None:
         folder = _folder_to_resume(command.resume, RunFolder, "train-rl")
         config = _with_more_steps(folder.config(), config)
     else:
-        folder = RunFolder(command.out or default_folder(config))
+        folder = RunFolder(command.out or Path("runs") / config.name)
     with _to_go_on("train", folder), joined() as processes:
         record = train_network(
             config,

@@ -110,12 +110,11 @@ def _settings(config: type[Any]) -> Iterator[Target]:
     yield Target(f"{name}({{}})", fields, {})
     parts = {k: p for k, p in fields.items() if dataclasses.is_dataclass(p.annotation)}
     read = fields | {k: p.replace(annotation=p.annotation | dict) for k, p in parts.items()}
-    yield Target(f"train.supervised.config.from_dict({name}, dict({{}}))", read, {})
+    yield Target(f"train.settings.from_dict({name}, dict({{}}))", read, {})
     for k, p in fields.items():
-        if p.annotation.__module__ in ("train.supervised.config", "train.reinforcement.config"):
-            task = "task='few-shot', " if k == "few_shot" else ""
+        if k in parts:
             part = f"{p.annotation.__module__}.{p.annotation.__name__}({{}})"
-            yield Target(f"{name}({task}{k}={part})", _parameters(p.annotation), {})
+            yield Target(f"{name}({k}={part})", _parameters(p.annotation), {})
 
 
 def _public(module: str) -> Iterator[tuple[str, Any]]:

@@ -272,9 +272,7 @@ def test_predict_refuses(kwargs, problem):
 
 
 def test_unknown_options_of_a_core_are_told_with_those_it_has():
-    with pytest.raises(
-        ValueError, match="has no option 'colour'; its options: hidden_size"
-    ):
+    with pytest.raises(ValueError, match="has no option 'colour'; its options: hidden_size"):
         make_policy(core="gru", core_kwargs={"colour": 3})
     with pytest.raises(ValueError, match="core_kwargs holds 'hidden_size'=3, given besides"):
         make_policy(hidden_size=4, core_kwargs={"hidden_size": 3})

@@ -14,8 +14,8 @@ from torch import Tensor
 import plastic_envs  # noqa: F401 (registers the environments)
 from agents import PlasticNetwork
 from plastic_envs.checks import check_int
+from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
-from plastic_envs.tasks.draws import FloatArray
 from train.runs.run_folder import CheckpointName, Record, RunFolder
 from train.scoring.objectives import objective_of
 from train.supervised.batches import Inputs, blocks, inputs_of
@@ -97,7 +97,7 @@ def evaluate(
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
-        "oracle": task.score(task.oracle(episodes.observations), episodes),
+        "oracle": task.oracle_measures(num_episodes, seed).get("score"),
         "optimum": task.optimal_score,
     }
 

@@ -25,7 +25,7 @@ Config = TypeVar("Config", TrainConfig, RLConfig)
 
 _NAMES: tuple[CheckpointName, ...] = ("best", "last")
 _REGULAR: dict[CheckpointName, AnyName] = {"best": "best-regular", "last": "last-regular"}
-_MAY_CHANGE = ("encoder_run", "start_from", "root", "threads")  # settings that change no result
+_MAY_CHANGE = ("encoder_run", "start_from", "root", "threads", "device")  # not what is computed
 _PACKAGES = ("plastic-envs", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
 
 

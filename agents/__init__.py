@@ -12,6 +12,8 @@ from plastic_envs import project as _project
 _foreign = _project.foreign_files(_Path(__file__).parent)
 
 try:
+    from agents.core import CORES, Core, Encoded, Readout, make_core
+    from agents.memories.torch_rnn import TorchCore
     from agents.plastic.cells import Cell, CellStep, GRUCell, LSTMCell, RNNCell
     from agents.plastic.network import PlasticNetwork
     from agents.plastic.ops.interface import Probes
@@ -46,10 +48,13 @@ if _foreign:
     )
 
 __all__ = [
+    "CORES",
     "Backpropamine",
     "Cell",
     "CellStep",
     "Conv4",
+    "Core",
+    "Encoded",
     "FastWeights",
     "GRUCell",
     "Gradient",
@@ -68,9 +73,12 @@ __all__ = [
     "PrototypicalNetwork",
     "RNNCell",
     "RNNHidden",
+    "Readout",
     "ResNet12",
     "Rule",
     "StepRecord",
+    "TorchCore",
     "Write",
+    "make_core",
     "make_encoder",
 ]

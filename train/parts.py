@@ -23,7 +23,7 @@ from agents.plastic.rules import RULES, Rule
 from plastic_envs import ids
 from plastic_envs.checks import shown
 from plastic_envs.registration import load_task
-from plastic_envs.tasks.base import DrawnTask as Task
+from plastic_envs.tasks import Task
 from train.settings import checked, flat, near, settable
 
 _EMPTY = inspect.Parameter.empty

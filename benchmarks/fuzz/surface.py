@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import agents.sb3
 import plastic_envs
-from plastic_envs import SequenceVectorEnv
+from plastic_envs import TaskVectorEnv
 from train.reinforcement.config import RLConfig
 from train.supervised.config import TrainConfig
 
@@ -19,7 +19,7 @@ MODULES = (
 )
 
 # What makes a call valid: by the name of the argument, or by the callable and the name.
-_COPY, _BANDIT = "'plastic_envs.tasks.copy:Copy'", "'plastic_envs.tasks.bandit:Bandit'"
+_COPY = "'plastic_envs.tasks.copy:Copy'"
 _IMAGE = "gym.spaces.Box(0, 255, (16, 16, 1), np.uint8)"
 _BOX = "gym.spaces.Box(-1, 1, (3,))"
 VALID = {
@@ -49,8 +49,6 @@ VALID = {
     "VectorHistory.env": "gym.make_vec('PlasticCopy-v0', 2)",
     "VectorPreviousActionReward.env": "gym.make_vec('PlasticCopy-v0', 2)",
     "VectorEnvAdapter.env": "gym.make_vec('PlasticCopy-v0', 2)",
-    "InteractiveEnv.task": _BANDIT,
-    "InteractiveVectorEnv.task": _BANDIT,
     "ImageClasses.images": "np.zeros((6, 8, 8, 1), np.uint8)",
     "load_images.source": "plastic_envs.images.Glyphs()",
     "ImageExtractor.observation_space": _IMAGE,
@@ -95,7 +93,7 @@ def targets() -> Iterator[Target]:
     yield Target(ppo, optional, {"hidden_size": "4"})
     for config in (TrainConfig, RLConfig):
         yield from _settings(config)
-    vector = _parameters(SequenceVectorEnv)
+    vector = _parameters(TaskVectorEnv)
     vector = {k: vector[k] for k in ("num_envs", "autoreset_mode")}
     for env_id in plastic_envs.ids():
         fields = _parameters(type(plastic_envs.make_task(env_id)))

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 
 import train.supervised.training
-from plastic_envs.images.arrays import split_classes
+from plastic_envs.images.sources.arrays import split_classes
 from train.figures.drawing import new_figure
 from train.network import NetworkConfig
 from train.parts import find_task

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from agents import PlasticNetwork
+from plastic_envs.spaces import at
 from plastic_envs.tasks import FewShot, SequenceTask
-from plastic_envs.tasks.base import at
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RunFolder
 from train.scoring.networks import answer, probe_eta, summary

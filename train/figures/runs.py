@@ -73,16 +73,12 @@ def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:
     _check_one_task(folders, tasks)
     task = tasks[0]
     curves = [_curve(*each) for each in zip(folders, _labels(configs), strict=True)]
-    levels = {"chance": task.chance_score}
-    if task.optimal_score is not None:
-        levels["optimum"] = task.optimal_score
-    else:
-        episodes = task.sample_episodes(1_000, evaluation_seed(configs[0]))
-        levels[task.oracle_name] = task.score(task.oracle(episodes.observations), episodes)
+    levels = _apart(reference_scores(task, evaluation_seed(configs[0])))
     limits = (0.0, 1.0)
     if not task.higher_is_better:
-        highest = max(task.chance_score, *(curve.scores[:, 1:].max(initial=0) for curve in curves))
-        limits = (0.0, 1.15 * min(highest, 2 * task.chance_score))
+        chance = math.inf if task.chance_score is None else task.chance_score
+        highest = max(*levels.values(), *(c.scores[:, 1:].max(initial=0) for c in curves))
+        limits = (0.0, 1.15 * min(highest, 2 * chance))
     title = f"{type(task).__name__}: validation score"
     axis = ScoreAxis(title, task.score_name, "training step", levels, limits)
     return comparison_figure(axis, group(curves))

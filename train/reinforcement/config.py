@@ -10,7 +10,7 @@ import tyro
 
 from plastic_envs import make_task
 from plastic_envs.images import Split
-from plastic_envs.tasks import InteractiveTask, SequenceTask
+from plastic_envs.tasks import Task
 from train.devices import DeviceName
 from train.network import NetworkConfig
 from train.parts import env_id_of
@@ -144,7 +144,7 @@ class RLConfig:
         return self.network.name + ("" if self.previous_action_reward else "-observation-only")
 
     @cached_property
-    def task(self) -> SequenceTask | InteractiveTask | None:
+    def task(self) -> Task | None:
         """The task behind the id, or None if the environment is not one of ours.
 
         Raises:
@@ -158,7 +158,7 @@ class RLConfig:
         except TypeError as error:
             raise ValueError(f"env_kwargs do not fit {self.env}: {error}") from error
 
-    def task_for(self, split: Split) -> SequenceTask | InteractiveTask | None:
+    def task_for(self, split: Split) -> Task | None:
         """Return the task with the classes of a split, or None if it is not one of ours."""
         return None if self.task is None else task_for(self.task, split)
 

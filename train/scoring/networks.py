@@ -12,8 +12,8 @@ from torch import Tensor
 
 from agents import PlasticNetwork
 from plastic_envs.checks import check_int
+from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
-from plastic_envs.tasks.draws import FloatArray
 from train.network import Network
 from train.runs.run_folder import CheckpointName, Record, RunFolder
 from train.scoring.objectives import objective_of
@@ -96,7 +96,7 @@ def evaluate(
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
-        "oracle": task.score(task.oracle(episodes.observations), episodes),
+        "oracle": task.oracle_measures(num_episodes, seed).get("score"),
         "optimum": task.optimal_score,
     }
 

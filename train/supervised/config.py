@@ -10,9 +10,9 @@ import gymnasium as gym
 import tyro
 from gymnasium.vector import VectorEnv
 
-from plastic_envs.env import SequenceVectorEnv
 from plastic_envs.images import Split
 from plastic_envs.tasks import SequenceTask
+from plastic_envs.vector_env import TaskVectorEnv
 from train.devices import DeviceName
 from train.network import NetworkConfig
 from train.parts import Part, find_task
@@ -122,7 +122,7 @@ class TrainConfig:
         task = self.task_for(split)
         if (env_id := self.task_part.env_id) is not None:
             return gym.make_vec(env_id, num_envs=num_envs, **task_kwargs(task))
-        return SequenceVectorEnv(task, num_envs=num_envs)
+        return TaskVectorEnv(task, num_envs=num_envs)
 
     @property
     def is_constant(self) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 from plastic_envs.checks import check_bool, shown
 from plastic_envs.images.base import ImageArray, ImageClasses, Split, check_split
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
-from plastic_envs.images.files import FileSource
-from plastic_envs.images.folders import check_room, check_size, files_stamp, open_image
 from plastic_envs.images.reading import open_file, open_zip, read_member, reading
+from plastic_envs.images.sources.files import FileSource
+from plastic_envs.images.sources.folders import check_room, check_size, files_stamp, open_image
 
 FULL_VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
 """Alphabets of the full background set that are for validation (as in Torchmeta)."""

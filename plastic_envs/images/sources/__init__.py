@@ -8,12 +8,12 @@ from threading import RLock
 from typing import Literal, get_args
 
 from plastic_envs.checks import shown
-from plastic_envs.images.arrays import ArrayFile
 from plastic_envs.images.base import ImageClasses, ImageSource, Split, check_split
-from plastic_envs.images.folders import Folders, check_size
-from plastic_envs.images.glyphs import Glyphs
-from plastic_envs.images.omniglot import Omniglot
-from plastic_envs.images.photographs import CIFARFS, MiniImageNet
+from plastic_envs.images.sources.arrays import ArrayFile
+from plastic_envs.images.sources.folders import Folders, check_size
+from plastic_envs.images.sources.glyphs import Glyphs
+from plastic_envs.images.sources.omniglot import Omniglot
+from plastic_envs.images.sources.photographs import CIFARFS, MiniImageNet
 
 SourceName = Literal["glyphs", "omniglot", "cifar-fs", "mini-imagenet", "arrays", "folders"]
 """Names of the sources that can be told by a name and a place."""

@@ -19,8 +19,8 @@ from plastic_envs.images.base import (
     form_of,
 )
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
-from plastic_envs.images.files import FileSource
 from plastic_envs.images.reading import npy_array, open_zip, read_member, reading
+from plastic_envs.images.sources.files import FileSource
 
 Classes = Mapping[Split, Sequence[Any]]
 

@@ -1,90 +1,95 @@
 """Pictures of a few-shot episode: labelled images, then queries with answer and truth."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.rendering import EpisodeView, new_figure, pixels
-from plastic_envs.tasks.draws import FloatArray
+from plastic_envs.rendering.canvas import BAD, GOOD, NEUTRAL, Progress, new_figure, pixels
+from plastic_envs.spaces import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_RIGHT, _WRONG, _NEUTRAL = "#1b7837", "#c51b7d", "0.35"
 _GAP = 0.16  # between images, in widths of an image
 _LINE = 0.30  # height of the line of text below an image, likewise
 
 
-def few_shot_text(view: EpisodeView, labels: FloatArray) -> str:
-    """Write an episode as a table, a line per step.
+class Album(NamedTuple):
+    """An episode.
 
-    Args:
-        view: The episode.
+    Attributes:
+        images: uint8 [T, height, width, channels].
         labels: [T, n_way], the label that belongs to each image, zeros for queries; it stands
             beside its image also if it is told a step later.
+        targets: int64 [T].
+        scored: [T], true at queries.
+        answers: int64 [answered], those so far.
+    """
+
+    images: NDArray[np.uint8]
+    labels: FloatArray
+    targets: NDArray[np.int64]
+    scored: BoolArray
+    answers: NDArray[np.int64]
+
+
+def few_shot_text(progress: Progress, album: Album) -> str:
+    """Write an episode as a table, a line per step.
 
     Returns:
         Lines with step, label, answer, target and reward; `*` marks queries, `·` what is not known.
     """
     lines = ["step     label  answer  target  reward"]
-    rewards = view.rewards
-    for step in range(view.seen):
-        shown = str(labels[step].argmax()) if labels[step].any() else "·"
+    for step in range(progress.seen):
+        label = album.labels[step]
+        shown = str(label.argmax()) if label.any() else "·"
         cells = ["·"] * 3
-        if step < view.answered:
-            cells = [str(view.answers[step]), str(view.targets[step]), f"{rewards[step]:.0f}"]
-        mark = "*" if view.scored[step] else " "
+        if step < progress.answered:
+            known = album.answers[step], album.targets[step]
+            cells = [*map(str, known), f"{progress.rewards[step]:.0f}"]
+        mark = "*" if album.scored[step] else " "
         row = "".join(f"{cell:>8}" for cell in cells)
         lines.append(f"{step:>4} {mark}  {shown:>6}{row}")
-    lines.append(f"return {rewards.sum():.0f} after {view.answered} of {view.task.num_steps} steps")
-    return "\n".join(lines)
+    return "\n".join([*lines, progress.last_line(digits=0)])
 
 
-def few_shot_picture(
-    view: EpisodeView, images: NDArray[np.uint8], labels: FloatArray
-) -> NDArray[np.uint8]:
+def few_shot_picture(progress: Progress, album: Album) -> NDArray[np.uint8]:
     """Draw an episode: support images with their label above, queries with the answers below.
-
-    Args:
-        view: The episode.
-        images: uint8 [T, height, width, channels].
-        labels: [T, n_way], as for `few_shot_text`.
 
     Returns:
         uint8 [480, 720, 3].
     """
-    figure = new_figure(view)
-    num_queries = int(view.scored.sum())
-    counts = len(view.scored) - num_queries, num_queries
+    figure = new_figure(progress)
+    num_queries = int(album.scored.sum())
+    counts = len(album.scored) - num_queries, num_queries
     rows = [_grid(count)[0] for count in counts]
     support, queries = figure.subplots(2, 1, height_ratios=rows)
-    captions = _captions(view, labels)
-    steps = np.arange(view.seen)
+    captions = _captions(album)
+    steps = np.arange(progress.seen)
     for axes, title, is_query in (
         (support, "support: image and label", False),
         (queries, "queries: answer, and the truth where it was wrong", True),
     ):
-        ours = np.flatnonzero(view.scored == is_query)
-        _draw_images(axes, images, captions, ours, steps)
+        ours = np.flatnonzero(album.scored == is_query)
+        _draw_images(axes, album.images, captions, ours, steps)
         axes.set_title(title, fontsize=9, loc="left")
     return pixels(figure)
 
 
-def _captions(view: EpisodeView, labels: FloatArray) -> list[tuple[str, str]]:
+def _captions(album: Album) -> list[tuple[str, str]]:
     """Return text and colour for the image of each step."""
     captions = []
-    for step, scored in enumerate(view.scored):
-        answer, target = view.answers[step], view.targets[step]
+    for step, (target, scored) in enumerate(zip(album.targets, album.scored, strict=True)):
         if not scored:
-            captions.append((str(labels[step].argmax()), _NEUTRAL))
-        elif step >= view.answered:
-            captions.append(("?", _NEUTRAL))
-        elif answer == target:
-            captions.append((f"{answer} ✓", _RIGHT))
+            captions.append((str(album.labels[step].argmax()), NEUTRAL))
+        elif step >= len(album.answers):
+            captions.append(("?", NEUTRAL))
+        elif album.answers[step] == target:
+            captions.append((f"{target} ✓", GOOD))
         else:
-            captions.append((f"{answer} ✗ {target}", _WRONG))
+            captions.append((f"{album.answers[step]} ✗ {target}", BAD))
     return captions
 
 

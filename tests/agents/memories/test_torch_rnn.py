@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from agents import Gradient, PlasticNetwork
-from agents.memories.torch_rnn import HiddenCellState, HiddenState, TorchCore
-from agents.sb3.cores import Feedforward, make_core
-from agents.tree import leaves, map_tree, to_arrays
+from agents import TorchCore
+from agents.memories.torch_rnn import HiddenCellState, HiddenState
 
 MODULES = {
     "lstm": lambda: nn.LSTM(3, 5),
@@ -94,53 +92,6 @@ def test_any_starts(data):
     torch.testing.assert_close(core.outputs(x, state, starts), expected[0])
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_steps_equal_the_sequence(name):
-    core = make(name)
-    x, state = problem(core, 3, 9)
-    starts = torch.rand(3, 9, generator=torch.Generator().manual_seed(3)) < 0.3
-    whole, final = core(x, state, starts)
-    for t in range(9):
-        output, state = core.step(x[:, t], state, starts[:, t])
-        torch.testing.assert_close(output, whole[:, t])
-    torch.testing.assert_close(state, final)
-
-
-def test_no_leak_across_episodes():
-    core = make("lstm")
-    x, state = problem(core, 2, 8)
-    starts = torch.zeros(2, 8, dtype=torch.bool)
-    starts[0, 5] = True
-    output, final = core(x, state, starts)
-    (gradient,) = torch.autograd.grad(output[0, 5:].sum() + final.c[0].sum(), x)
-    assert not gradient[0, :5].any()
-    assert not gradient[1].any()
-    fresh, _ = core(x[:1, 5:])
-    torch.testing.assert_close(output[:1, 5:], fresh)
-
-
-def test_starts_from_zeros_without_a_state():
-    core = make("gru-layers")
-    x, _ = problem(core, 2, 4)
-    torch.testing.assert_close(core(x), core(x, core.initial_state(2)))
-    assert core.initial_state(2).h.shape == (2, 2, 5)
-
-
-def test_a_feedforward_core_sees_each_step_alone():
-    torch.manual_seed(0)
-    core = make_core("mlp", 3, 5)
-    assert isinstance(core, Feedforward)
-    assert core.output_size == 5
-    x = torch.randn(2, 7, 3)
-    starts = torch.rand(2, 7) < 0.3
-    outputs, state = core(x, core.initial_state(2), starts)
-    torch.testing.assert_close(outputs, (x @ core.layer.weight.T + core.layer.bias).tanh())
-    for t in range(7):
-        output, after = core.step(x[:, t], state, starts[:, t])
-        torch.testing.assert_close(output, outputs[:, t])
-        assert after == state == core.initial_state(2) == ()
-
-
 def test_states_map_detach_and_move():
     core = make("lstm-projection")
     _, state = problem(core, 2, 3)
@@ -165,41 +116,6 @@ def test_refuses_modules(module, problem):
         TorchCore(module)
 
 
-def test_make_core():
-    net = make_core("plastic", 3, 16, rule=Gradient(base_eta=0.3), cell="lstm", extra_dim=2)
-    assert isinstance(net, PlasticNetwork)
-    assert (net.output_size, net.extra_dim, net.rule.base_eta) == (32, 2, 0.3)
-    assert make_core("plastic", 16, 16, encoded=True).encoder is not None
-    lstm = make_core("lstm", 3, 16, num_layers=2)
-    assert lstm.module.num_layers == 2
-    assert isinstance(make_core(lambda i, h: nn.GRU(i, h), 3, 16), TorchCore)
-    own = make_core(lambda i, h: PlasticNetwork(i, 2, h, rule="none"), 3, 4)
-    assert own.output_size == 2
-
-
-@pytest.mark.parametrize(
-    ("core", "kwargs", "problem"),
-    [
-        ("transformer", {}, "core must be one of"),
-        ("lstm", {"rule": "hebbian"}, "rule belongs to core='plastic'"),
-        ("mlp", {"cell": "lstm"}, "cell belongs to core='plastic'"),
-        (lambda i, h: nn.Linear(i, h), {}, "without output_size"),
-        (lambda i, h: object(), {}, "RecurrentCore"),
-    ],
-)
-def test_make_core_refuses(core, kwargs, problem):
-    with pytest.raises(ValueError, match=problem):
-        make_core(core, 3, 4, **kwargs)
-
-
-def test_trees():
-    net = PlasticNetwork(2, 1, 3)
-    state = net.initial_state(2)
-    one_more = map_tree(lambda leaf: leaf + 1, state)
-    assert type(one_more) is type(state)
-    assert all((leaf == 1).all() for leaf in leaves(one_more))
-    assert len(list(leaves(state))) == len(state.to_dict())
-    arrays = to_arrays([one_more, (torch.zeros(1), 2)])
-    assert arrays[0].hidden.h.sum() == 6
-    back = map_tree(torch.as_tensor, arrays)
-    torch.testing.assert_close(back[0].to_dict(), one_more.to_dict())
+def test_batch_first_or_not():
+    core = TorchCore(nn.LSTM(3, 4, batch_first=False))
+    assert core(torch.zeros(2, 5, 3))[0].shape == (2, 5, 4)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from plastic_envs.checks import check_int, shown
-from plastic_envs.images.arrays import split_classes
 from plastic_envs.images.base import (
     SPLITS,
     ImageArray,
@@ -20,8 +19,9 @@ from plastic_envs.images.base import (
     check_split,
 )
 from plastic_envs.images.cache import cached, fingerprint
-from plastic_envs.images.files import FileSource
 from plastic_envs.images.reading import MOST_IMAGES, UnreadableError, open_file, reading
+from plastic_envs.images.sources.arrays import split_classes
+from plastic_envs.images.sources.files import FileSource
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,10 +9,10 @@ import numpy as np
 from plastic_envs.checks import shown
 from plastic_envs.images.base import ImageClasses, Split, check_split, form_of
 from plastic_envs.images.cache import cached, file_stamp, fingerprint
-from plastic_envs.images.cifar100 import find_cifar100, read_cifar100
-from plastic_envs.images.files import FileSource
 from plastic_envs.images.pickles import entry, integers, load_pickle
 from plastic_envs.images.reading import reading
+from plastic_envs.images.sources.cifar100 import find_cifar100, read_cifar100
+from plastic_envs.images.sources.files import FileSource
 
 _VERSION = 1  # raise it with every change to the images
 _SHORT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}

@@ -138,7 +138,7 @@ class Part:
         """What docstrings say of the options."""
         said: dict[str, str] = {}
         for source in _documented(self.factory):
-            for name, text in _described(source).items():
+            for name, text in described(source).items():
                 said.setdefault(name, text)
         return said
 
@@ -329,13 +329,14 @@ def _documented(factory: Any) -> Iterator[Any]:
         yield made
 
 
-def _described(source: Any) -> dict[str, str]:
+def described(source: Any) -> dict[str, str]:
     """Return what a docstring, and those of attributes, say of parameters."""
     try:
         parsed = docstring_parser.parse_from_object(source)
     except (OSError, SyntaxError, TypeError):  # without source
         parsed = docstring_parser.parse(inspect.getdoc(source) or "")
-    return {each.arg_name: each.description for each in parsed.params if each.description}
+    told = {each.arg_name: each.description or "" for each in parsed.params}
+    return {name: " ".join(text.split()) for name, text in told.items() if text}
 
 
 def _short(env_id: str) -> str:

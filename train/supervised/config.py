@@ -76,12 +76,7 @@ class TrainConfig:
         )
         settings = self.task_part.complete(self.task_settings)
         object.__setattr__(self, "task_settings", settings)
-        if not hasattr(self.task_part.factory, "sample_episodes"):
-            env_id = self.task_part.env_id or "ID"
-            raise ValueError(
-                f"task {self.task} answers to actions, and can be learned by reinforcement alone: "
-                f"plastic train-rl --env {env_id}"
-            )
+        check_gives_episodes(self.task_part)
         if self.fine_tune and self.encoder_run is None:
             raise ValueError(
                 "fine_tune (--fine-tune) goes on training the encoder of another run: give that "
@@ -164,3 +159,17 @@ class TrainConfig:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
         return from_dict(TrainConfig, read_settings(text))
+
+
+def check_gives_episodes(task: Part) -> Part:
+    """Return a task that gives whole episodes, from which a network can be trained.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if not hasattr(task.factory, "sample_episodes"):
+        raise ValueError(
+            f"task {task.name} answers to actions, and can be learned by reinforcement alone: "
+            f"plastic train-rl --env {task.env_id or 'ID'}"
+        )
+    return task

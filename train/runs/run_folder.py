@@ -31,7 +31,6 @@ from plastic_envs.checks import check_choice, check_int, shown
 from train.network import Network
 from train.reinforcement.config import RLConfig, is_rl_config
 from train.runs.checkpoints import (
-    Record,
     Standing,
     checked_archive,
     fitting,
@@ -43,7 +42,8 @@ from train.runs.checkpoints import (
     with_keys,
 )
 from train.runs.files import read_text, write_bytes
-from train.runs.folder import AnyName, CheckpointName, Folder, read_records, reading_settings
+from train.runs.folder import AnyName, CheckpointName, Folder, reading_settings
+from train.runs.records import Record, read_records
 from train.settings import read_settings
 from train.supervised.config import TrainConfig
 

@@ -29,7 +29,8 @@ from train.experiments.job import prepare, train_missing
 from train.experiments.published import FEW_SHOT_PLASTICITY
 from train.network import NetworkConfig
 from train.runs.run_folder import Record, RunFolder, read_records
-from train.scoring.networks import answer, summary
+from train.scoring.measures import summary
+from train.scoring.networks import run_over
 from train.scoring.objectives import CrossEntropy
 from train.supervised.batches import embedded
 from train.supervised.config import TrainConfig
@@ -115,7 +116,7 @@ def score(folder: RunFolder, task: FewShot, episodes: int) -> Record:
     inputs, targets, scored = embedded(task, image_encoder_of(network).embed(task.images.images))(
         episodes, TEST_SEED
     )
-    answers = CrossEntropy().answers(answer(network, inputs))
+    answers = CrossEntropy().answers(run_over(network, inputs).outputs)
     rewards = task.rewards(answers, targets.numpy())
     seconds = read_records(folder.timing_path)[-1]["seconds"]
     if config.encoder_run is not None:

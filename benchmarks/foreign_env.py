@@ -28,7 +28,7 @@ from train.reinforcement.training import train_missing
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RLRunFolder, read_records
 from train.scoring.agents import measure
-from train.scoring.networks import summary
+from train.scoring.measures import summary
 from train.seeds import Reinforcement
 
 SIZE = {"hidden_size": 64}

@@ -14,11 +14,10 @@ from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, sa
 from train.places import picture_path
 from train.reinforcement.config import RLConfig
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.networks import probe_eta
+from train.scoring.networks import evaluation_seed, probe_eta
 from train.scoring.references import reference_scores
 from train.settings import flat
 from train.supervised.config import TrainConfig
-from train.supervised.training import evaluation_seed
 
 
 def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = None) -> Path:

@@ -10,6 +10,7 @@ import tyro
 
 from plastic_envs.checks import check_int
 from train.commands.shared import print_json, warn_without_kernel
+from train.devices import DeviceName
 from train.runs.run_folder import CheckpointName, RLRunFolder, open_run
 from train.wording import columns, say
 

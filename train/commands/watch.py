@@ -5,6 +5,7 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from train.devices import DeviceName
 from train.places import picture_path
 from train.runs.run_folder import CheckpointName, RLRunFolder, open_run
 from train.wording import say

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, field, fields, make_dataclass, replace
 from inspect import Parameter
+from itertools import zip_longest
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -87,7 +88,7 @@ def _chosen(config: Config, words: Sequence[str]) -> dict[str, Part]:
 def _value_of(name: str, words: Sequence[str]) -> str | None:
     """Return what a command line says of an option, the last time that it does."""
     value = None
-    for word, after in zip(words, [*words[1:], None], strict=True):
+    for word, after in zip_longest(words, words[1:]):
         option, equals, told = word.partition("=")
         if option == f"--{name}":
             value = told if equals else after
@@ -160,7 +161,7 @@ def _group(kind: str, part: Part, config: Config, taken: Mapping[str, int]) -> t
     about = {"__doc__": part.help or f"Options of {kind} {part.name}."}
     options = make_dataclass("Options", inner, frozen=True, kw_only=True, namespace=about)
     argument = tyro.conf.arg(name=f"{kind} {part.name}", prefix_name=False)
-    hint: Any = Annotated[options, argument, tyro.conf.OmitArgPrefixes]  # type: ignore[valid-type]
+    hint: Any = Annotated[options, argument, tyro.conf.OmitArgPrefixes]
     return f"{kind}_options", hint, field()
 
 

@@ -72,7 +72,9 @@ def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:
     _check_one_task(folders, tasks)
     task = tasks[0]
     curves = [_curve(*each) for each in zip(folders, _labels(configs), strict=True)]
-    levels = _apart(reference_scores(task, evaluation_seed(configs[0])))
+    levels = reference_scores(task, evaluation_seed(configs[0]))
+    if task.optimal_score is not None:
+        levels.pop(task.oracle_name, None)  # it lies on the optimum, but for chance
     limits = (0.0, 1.0)
     if not task.higher_is_better:
         chance = math.inf if task.chance_score is None else task.chance_score

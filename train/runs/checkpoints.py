@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from plastic_envs.checks import check_int, check_number, shown
-
-Record = dict[str, Any]
+from train.runs.records import Record
 
 _KNOWN = """
     PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE

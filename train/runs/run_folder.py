@@ -32,7 +32,6 @@ from train.devices import DeviceName, resolve_for
 from train.network import Network
 from train.reinforcement.config import RLConfig, is_rl_config
 from train.runs.checkpoints import (
-    Record,
     Standing,
     checked_archive,
     fitting,
@@ -44,7 +43,8 @@ from train.runs.checkpoints import (
     with_keys,
 )
 from train.runs.files import read_text, write_bytes
-from train.runs.folder import AnyName, CheckpointName, Folder, read_records, reading_settings
+from train.runs.folder import AnyName, CheckpointName, Folder, reading_settings
+from train.runs.records import Record, read_records
 from train.settings import read_settings
 from train.supervised.config import TrainConfig
 

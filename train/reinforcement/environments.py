@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.wrappers import FlattenObservation, TimeLimit
@@ -15,10 +14,9 @@ from gymnasium.wrappers import FlattenObservation, TimeLimit
 from plastic_envs.checks import shown
 from plastic_envs.images import Split
 from plastic_envs.wrappers import VectorPreviousActionReward
+from train import seeds
 from train.reinforcement.config import RLConfig
-
-BUILD, TRAIN, VALIDATE, TEST = range(4)
-"""Branches of a run's seed."""
+from train.seeds import Reinforcement
 
 UNLIMITED_STEPS = 10_000
 """Steps of an episode of an evaluation, where the environment names no limit."""
@@ -108,7 +106,7 @@ def check_environments(config: RLConfig) -> None:
     for split in splits if config.task_id is not None else splits[:1]:
         env = make_vec(config, 1, split)
         try:
-            env.reset(seed=derived_seed(config, BUILD))
+            env.reset(seed=derived_seed(config, Reinforcement.BUILD))
             env.action_space.seed(0)
             env.step(env.action_space.sample())
         finally:
@@ -117,13 +115,12 @@ def check_environments(config: RLConfig) -> None:
 
 def evaluation_seed(config: RLConfig) -> int:
     """Return the environment seed of a run's test episodes, which training never sees."""
-    return derived_seed(config, TEST)
+    return derived_seed(config, Reinforcement.TEST)
 
 
 def derived_seed(config: RLConfig, *branch: int) -> int:
     """Return the seed of a branch, 31 bits, which Stable-Baselines3 and NumPy take."""
-    sequence = np.random.SeedSequence(config.seed, spawn_key=branch)
-    return int(sequence.generate_state(1)[0] >> 1)
+    return seeds.derived_seed(config.seed, *branch, bits=31)
 
 
 class _Reporting(VectorWrapper[Any, Any, Any]):

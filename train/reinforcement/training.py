@@ -24,9 +24,6 @@ from agents.sb3 import RecurrentPPO
 from train.reinforcement.agent import new_agent
 from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import (
-    BUILD,
-    TRAIN,
-    VALIDATE,
     check_environments,
     derived_seed,
     make_evaluation_vec,
@@ -37,7 +34,8 @@ from train.runs.checkpoints import load_parameters
 from train.runs.files import naming
 from train.runs.run_folder import Record, RLRunFolder
 from train.scoring.agents import measure
-from train.scoring.networks import summary
+from train.scoring.measures import summary
+from train.seeds import Reinforcement
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +76,7 @@ def train(
         env = make_vec(config, config.num_envs, "train")
         validation = make_evaluation_vec(config, config.eval_episodes, "validation")
     try:
-        model = new_agent(config, env, derived_seed(config, BUILD))
+        model = new_agent(config, env, derived_seed(config, Reinforcement.BUILD))
         if config.start_from is not None and not folder.checkpoint_path("last").exists():
             _copy_parameters(RLRunFolder(Path(config.start_from)), model)
         with folder.at_work(config, resume=resume):
@@ -155,7 +153,7 @@ class _Training:
     def _train_part(self, bar: "tqdm[Any]") -> None:
         config, model = self.config, self.model
         step = model.num_timesteps
-        model.set_random_seed(derived_seed(config, TRAIN, self.parts_done))
+        model.set_random_seed(derived_seed(config, Reinforcement.TRAIN, self.parts_done))
         model._last_obs = None  # `learn` starts new episodes
         model._last_state = None
         model.ep_info_buffer = None
@@ -166,7 +164,7 @@ class _Training:
     def _evaluate(self) -> Record:
         """Score the agent on the validation episodes; log it and leave a checkpoint."""
         config, model, folder = self.config, self.model, self.folder
-        seed = derived_seed(config, VALIDATE)
+        seed = derived_seed(config, Reinforcement.VALIDATE)
         measures = measure(config, model, self.validation, config.eval_episodes, seed)
         training = np.mean([episode["r"] for episode in model.ep_info_buffer or []] or [np.nan])
         step = model.num_timesteps

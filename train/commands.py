@@ -12,7 +12,6 @@ from typing import Annotated, TypeVar, get_args
 
 import torch
 import tyro
-from PIL import Image
 
 from agents.plastic.ops.cpu import library
 from plastic_envs.checks import check_int
@@ -141,7 +140,7 @@ def watch(
         checkpoint: Which checkpoint.
         seed: Seed of the episode; the first test episode of the run if not given.
     """
-    from train.figures.recording import record
+    from train.figures.recording import ENDINGS, record
     from train.scoring.agents import seed_of
 
     folder = open_run(run)
@@ -153,8 +152,7 @@ def watch(
         which = "" if checkpoint == "best" else f"-{checkpoint}"
         which += "" if seed is None else f"-seed{seed}"
         output = run / f"episode{which}.gif"
-    known = Image.registered_extensions().items()
-    output = picture_path(output, {ending for ending, kind in known if kind in Image.SAVE})
+    output = picture_path(output, ENDINGS)
     say(str(record(folder, output, checkpoint=checkpoint, seed=seed)))
 
 

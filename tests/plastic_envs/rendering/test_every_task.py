@@ -1,8 +1,5 @@
 """What pictures and texts of all tasks have in common, those by default included."""
 
-import subprocess
-import sys
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -91,9 +88,3 @@ def test_rendering_without_a_mode_warns(num_envs, nothing):
     env = start("PlasticCopy-v0", None, num_envs=num_envs)
     with pytest.warns(UserWarning, match="without a render_mode"):
         assert env.render() == nothing
-
-
-def test_drawing_costs_nothing_until_it_is_asked_for():
-    code = "import sys, plastic_envs; print([m for m in ('matplotlib', 'PIL') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"

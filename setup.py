@@ -1,6 +1,6 @@
 """Builds the compiled form; everything else is in pyproject.toml.
 
-The kernel is plain C without any Python in it, loaded by `agents.plastic.ops.cpu.form`. It is built
+The kernel is plain C without any Python in it, loaded by `agents.plastic.ops.cpu.library`. It is built
 once for every instruction set that the compiler knows, and the best one is chosen when it is
 loaded, so that an installation can be moved to another machine. Each build is optional: without a
 compiler the package installs all the same and computes in pure PyTorch.
@@ -20,7 +20,7 @@ INSTRUCTION_SETS = {
 setup(
     ext_modules=[
         Extension(
-            f"agents.plastic.ops._kernel_{name}",
+            f"agents.plastic.ops.cpu._kernel_{name}",
             sources=["agents/plastic/ops/cpu/csrc/kernel.c"],
             depends=[str(path) for path in Path("agents/plastic/ops/cpu/csrc").glob("*.[hi]*")],
             extra_compile_args=COMMON + flags,

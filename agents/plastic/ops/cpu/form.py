@@ -7,7 +7,7 @@ Derivation: docs/fast-engine.md. For CPU tensors of float32 or float64; see `obs
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,10 +19,8 @@ from agents.plastic.ops.cpu import library, plain
 from agents.plastic.ops.cpu.library import Problem
 from agents.plastic.ops.interface import LayerParameters, NetworkParameters, Probes
 from agents.plastic.rules import Gradient, Hebbian, Rule, inner_loss, is_exactly
-from agents.plastic.state import FastWeights, Hidden, LSTMHidden, PlasticState, RNNHidden
-
-_NAMES = ("encoder", "cell_input", "cell_hidden", "readout")
-_FIRST = 2  # arguments of `_Run.forward` before the tensors
+from agents.plastic.state import FastWeights, PlasticState
+from agents.tree import filled, leaves, map_tree
 
 
 def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
@@ -46,7 +44,7 @@ def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
     if not plain.are_plain(tensors):
         return "a tensor is not on the CPU, not dense, or of a class that is not torch's own"
     if library.load() is None:
-        return "its kernel was not built"
+        return library.absence()
     return None
 
 
@@ -64,29 +62,20 @@ def run(
 
     Tensors must have the shapes that `Form` names, and one type.
     """
-    setting = _Setting(rule, cell, "encoder" in parameters.layers)
-    flat_parameters = []
-    for name, layer in parameters.layers.items():
-        alphas = [
-            torch.ones_like(slow) if alpha is None else alpha
-            for slow, alpha in ((layer.weight, layer.weight_alpha), (layer.bias, layer.bias_alpha))
-        ]
-        flat_parameters += _as_stored(name, [layer.weight, layer.bias, *alphas])
-    tensors = [x, parameters.output_weight, *setting.flattened(state), *flat_parameters]
-    results: tuple[Tensor, ...]
+    setting, given = _Setting(rule, cell), _Given(x, parameters, state)
     if torch.is_grad_enabled():
-        results = _Run.apply(setting, episode_starts, *tensors)  # type: ignore[no-untyped-call]
+        flat = _Run.apply(setting, episode_starts, _form_of(given), *leaves(given))  # type: ignore[no-untyped-call]
+        outcome = filled(_outcome_of(state), flat)
     else:
-        results = _forward(setting, episode_starts, *tensors)[0]
-    output, rates = results[0], results[1:4]
-    final = setting.unflattened(results[4:], type(state.hidden))
+        outcome, _ = _forward(setting, episode_starts, given)
     if not probe:
-        return output, final, None
-    eta, decay, norm2 = (rate.detach() for rate in rates)
-    detached = output.detach()
+        return outcome.output, outcome.state, None
+    eta, decay, norm2 = (rate.detach() for rate in outcome.rates)
+    detached = outcome.output.detach()
     eta_before_clip, _ = rule.rates(detached)
     loss = inner_loss(detached, parameters.output_weight.detach())
-    return output, final, Probes(eta, eta_before_clip, decay, norm2.sqrt(), loss)
+    probes = Probes(eta, eta_before_clip, decay, norm2.sqrt(), loss)
+    return outcome.output, outcome.state, probes
 
 
 class _Setting(NamedTuple):
@@ -94,324 +83,324 @@ class _Setting(NamedTuple):
 
     rule: Rule
     cell: Cell
-    has_encoder: bool
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return _NAMES if self.has_encoder else _NAMES[1:]
-
-    def flattened(self, state: PlasticState) -> list[Tensor]:
-        """Return the tensors of a state in order, those of the readout as they are stored."""
-        flat: list[Tensor] = list(state.hidden)
-        for name in self.names:
-            flat += _as_stored(name, list(state.fast[name]))
-        return flat
-
-    def unflattened(self, flat: Sequence[Tensor], hidden: Callable[..., Hidden]) -> PlasticState:
-        """Return the state that `flattened` makes these tensors of."""
-        first = len(flat) - 2 * len(self.names)
-        pairs = zip(flat[first::2], flat[first + 1 :: 2], strict=True)
-        fast = {
-            name: FastWeights(*_as_stored(name, list(pair)))
-            for name, pair in zip(self.names, pairs, strict=True)
-        }
-        return PlasticState(hidden(*flat[:first]), fast)
+    def is_gradient(self) -> bool:
+        return isinstance(self.rule, Gradient)
 
 
-def _as_stored(name: str, tensors: list[Tensor]) -> list[Tensor]:
-    """Transpose the matrices of the readout, whose few units make bad rows; its own inverse.
+class _Given(NamedTuple):
+    """The tensors that a run is a function of; or which of them need a gradient; or that."""
 
-    Matrices and biases come by turns.
-    """
-    if name != "readout":
-        return tensors
-    return [tensor if index % 2 else tensor.mT for index, tensor in enumerate(tensors)]
+    x: Any
+    parameters: NetworkParameters
+    state: PlasticState
+
+
+class _Rates(NamedTuple):
+    """η, λ and n² of every step, each [B, T]."""
+
+    eta: Any
+    decay: Any
+    norm2: Any
+
+
+class _Outcome(NamedTuple):
+    """What a run gives: readout units [B, T, readout], the last state, and the rates."""
+
+    output: Any
+    state: PlasticState
+    rates: _Rates
+
+
+class _Kept(NamedTuple):
+    """What the backward pass needs: what was given, and what the forward pass has `_made`."""
+
+    given: _Given
+    made: dict[str, Tensor]
+
+
+Arrays = dict[str, Any]
+"""What the kernel is given, by the names of csrc/kernel.h: tensors, or tensors by layer."""
+
+
+def _form_of(tree: Any) -> Any:
+    """Return a tree of this form that holds nothing."""
+    return map_tree(lambda _: None, tree)
+
+
+def _outcome_of(state: PlasticState) -> _Outcome:
+    """Return the form of what a run from this state gives."""
+    return _Outcome(None, state, _Rates(None, None, None))
 
 
 class _Run(torch.autograd.Function):
-    """The sequence as one function of its tensors; matrices of the readout come transposed."""
+    """The sequence as one function of its tensors, the leaves of a `_Given`."""
 
     @staticmethod
     def forward(
-        ctx: Any, setting: _Setting, episode_starts: Tensor | None, *tensors: Tensor
+        ctx: Any,
+        setting: _Setting,
+        episode_starts: Tensor | None,
+        form: _Given,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        results, made, sizes = _forward(setting, episode_starts, *tensors)
+        given = filled(form, tensors)
+        outcome, made = _forward(setting, episode_starts, given)
+        kept = _Kept(given, made)
         ctx.set_materialize_grads(False)
-        ctx.setting, ctx.sizes, ctx.made_names = setting, sizes, list(made)
-        kept = (*tensors, *made.values())
-        ctx.kept_as = [(leaf.shape, leaf.dtype) for leaf in kept]
-        ctx.save_for_backward(*kept)
-        ctx.mark_non_differentiable(*results[1:4])
-        return results[0].clone(), *results[1:]  # so that the user may write into the output
+        ctx.setting, ctx.form = setting, _form_of(kept)
+        ctx.kinds = [_kind(leaf) for leaf in leaves(kept)]
+        ctx.save_for_backward(*leaves(kept))
+        ctx.mark_non_differentiable(*outcome.rates)
+        output = outcome.output.clone()  # the user may write into it
+        return tuple(leaves(outcome._replace(output=output)))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        kept: tuple[Tensor, ...] = ctx.saved_tensors  # read once: checkpoints give them once only
-        if any(
-            leaf.shape != shape or leaf.dtype != dtype
-            for leaf, (shape, dtype) in zip(kept, ctx.kept_as, strict=True)
-        ):
+    def backward(ctx: Any, *given_grads: Tensor | None) -> Any:
+        saved: tuple[Tensor | None, ...] = ctx.saved_tensors  # checkpoints give them only once
+        if [_kind(leaf) for leaf in saved] != ctx.kinds:
             raise RuntimeError("a hook returned a saved tensor with another shape or dtype")
-        count = len(kept) - len(ctx.made_names)
-        tensors, made = kept[:count], dict(zip(ctx.made_names, kept[count:], strict=True))
-        given = [grad for grad in grads if grad is not None]
+        kept: _Kept = filled(ctx.form, saved)
+        _, _, _, *needs_grad = ctx.needs_input_grad
+        needs: _Given = filled(kept.given, needs_grad)
+        grads: _Outcome = filled(_outcome_of(kept.given.state), given_grads)
+
+        arrays = [leaf for leaf in saved if leaf is not None]
+        incoming = [grad for grad in given_grads if grad is not None]
         followed = torch.is_grad_enabled() or plain.follower() is not None
-        if followed or not (plain.are_plain([*kept, *given]) and plain.are_stored(given)):
-            return None, None, *_backward_by_autograd(ctx, tensors, made.get("starts"), grads)
-        return None, None, *_backward(ctx, tensors, made, grads)
+        if followed or not (plain.are_plain([*arrays, *incoming]) and plain.are_stored(incoming)):
+            found = _backward_by_autograd(ctx.setting, kept, needs, grads)
+        else:
+            found = _backward(ctx.setting, kept, needs, grads)
+        return None, None, None, *leaves(found)
 
 
-def _backward_by_autograd(
-    ctx: Any,
-    tensors: tuple[Tensor, ...],
-    starts: Tensor | None,
-    grads: tuple[Tensor | None, ...],
-) -> list[Tensor | None]:
+def _kind(leaf: Tensor | None) -> tuple[torch.Size, torch.dtype] | None:
+    return None if leaf is None else (leaf.shape, leaf.dtype)
+
+
+def _backward_by_autograd(setting: _Setting, kept: _Kept, needs: _Given, grads: _Outcome) -> _Given:
     """Return the gradients of all tensors by the closed form, with a graph if one is wanted."""
-    setting: _Setting = ctx.setting
-    create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[_FIRST:]
+    create_graph, starts = torch.is_grad_enabled(), kept.made.get("starts")
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # Not the tensors themselves: one may have been computed from another.
-        leaves = [leaf.view_as(leaf) for leaf in tensors]
-        x, omega, *flat = leaves
-        parts = _Parts.of(setting, tuple(flat))
-        kinds = zip(parts.weight, parts.bias, parts.alpha, parts.bias_alpha, strict=True)
-        layers = {
-            name: LayerParameters(*_as_stored(name, list(kind)))
-            for name, kind in zip(setting.names, kinds, strict=True)
-        }
-        hidden = LSTMHidden if setting.cell.gates > 1 else RNNHidden
-        state = setting.unflattened((*parts.hidden, *parts.flat_fast), hidden)
+        given = map_tree(lambda leaf: None if leaf is None else leaf.view_as(leaf), kept.given)
         output, final, _ = closed.run(
-            NetworkParameters(layers, omega),
+            given.parameters,
             setting.rule,
             setting.cell,
-            x,
-            state,
+            given.x,
+            given.state,
             None if starts is None else starts.view(torch.bool),
             probe=False,
         )
-        results = [output, *setting.flattened(final)]
-        used = [
-            (result, grad)
-            for result, grad in zip(results, (grads[0], *grads[4:]), strict=True)
-            if grad is not None and result.requires_grad
-        ]
-        wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
+        pairs = zip(leaves((output, final)), leaves((grads.output, grads.state)), strict=True)
+        used = [pair for pair in pairs if pair[1] is not None and pair[0].requires_grad]
+        wanted = zip(leaves(given), leaves(needs), strict=True)
         found = iter(
             torch.autograd.grad(
                 [result for result, _ in used],
-                wanted,
+                [leaf for leaf, need in wanted if need],
                 [grad for _, grad in used],
                 create_graph=create_graph,
                 allow_unused=True,
             )
         )
-    return [next(found) if need else None for need in needed]
+    return map_tree(lambda need: next(found) if need else None, needs)
 
 
-def _backward(
-    ctx: Any,
-    tensors: tuple[Tensor, ...],
-    made: dict[str, Tensor],
-    grads: tuple[Tensor | None, ...],
-) -> tuple[Tensor | None, ...]:
+def _backward(setting: _Setting, kept: _Kept, needs: _Given, grads: _Outcome) -> _Given:
     """Return the gradients of all tensors by the kernel."""
-    setting: _Setting = ctx.setting
-    x, omega, *flat = (leaf.contiguous() for leaf in tensors)
-    saved = _inputs(setting, x, omega) | {name: leaf.contiguous() for name, leaf in made.items()}
-    parts = _Parts.of(setting, tuple(flat))
-    is_lstm, is_gradient = setting.cell.gates > 1, isinstance(setting.rule, Gradient)
-    hidden_count = len(parts.hidden)
-
-    if grads[0] is None:
-        grad_o = torch.zeros_like(saved["output"])
+    arrays = _arrays(setting, kept.given)
+    arrays |= {name: leaf.contiguous() for name, leaf in kept.made.items()}
+    if grads.output is None:
+        arrays["grad_o"] = torch.zeros_like(arrays["output"])
     else:  # the kernel adds to it
-        grad_o = grads[0].clone(memory_format=torch.contiguous_format)
-    outgoing = {
-        "grad_o": grad_o,
-        "grad_q": torch.empty_like(saved["activity"]),
-        "grad_x": torch.empty_like(saved["x"]),
+        arrays["grad_o"] = grads.output.clone(memory_format=torch.contiguous_format)
+    arrays["grad_q"], arrays["grad_x"] = unfilled(arrays["activity"]), unfilled(arrays["x"])
+    has_encoder = "encoder" in arrays["weight"]
+    if has_encoder:
+        arrays["grad_a"] = unfilled(arrays["h"])
+    if setting.is_gradient:
+        arrays["grad_gh"] = unfilled(arrays["h"])
+        if has_encoder:
+            arrays["grad_u"] = unfilled(arrays["h"])
+
+    state, wanted = kept.given.state, needs.state.fast
+    for name in state.hidden._asdict():
+        arrays[f"grad_{name}0"] = unfilled(arrays[f"{name}0"])
+    arrays["grad_fast0"] = {
+        name: unfilled(leaf) if wanted[name].weight else None
+        for name, leaf in arrays["fast0"].items()
     }
-    if setting.has_encoder:
-        outgoing["grad_a"] = torch.empty_like(saved["h"])
-    if is_gradient:
-        outgoing["grad_gh"] = torch.empty_like(saved["h"])
-        if setting.has_encoder:
-            outgoing["grad_u"] = torch.empty_like(saved["h"])
-    grad_hidden = [torch.empty_like(leaf) for leaf in parts.hidden]
-    needed = ctx.needs_input_grad[_FIRST + 2 + hidden_count :]
-    grad_fast = [
-        torch.empty_like(leaf) if need else None
-        for leaf, need in zip(parts.flat_fast, needed, strict=False)
-    ]
-    finals = [None if grad is None else grad.contiguous() for grad in grads[4:]]
-
-    problem = _problem(setting, ctx.sizes, parts, saved)
-    problem.point(**outgoing)
-    problem.point(grad_h0=grad_hidden[0], grad_h1=finals[0])
-    if is_lstm:
-        problem.point(grad_c0=grad_hidden[1], grad_c1=finals[1])
-    problem.point(grad_fast0=grad_fast[::2], grad_fast_bias0=grad_fast[1::2])
-    problem.point(grad_fast1=finals[hidden_count::2], grad_fast_bias1=finals[hidden_count + 1 :: 2])
-    sums = problem.run(
+    arrays["grad_fast_bias0"] = {
+        name: unfilled(leaf) if wanted[name].bias else None
+        for name, leaf in arrays["fast_bias0"].items()
+    }
+    arrays |= _state_arrays("grad_", grads.state, "1")
+    sums = _problem(setting, arrays).run(
         "backward",
-        grad_alpha=parts.alpha,
-        grad_bias_alpha=parts.bias_alpha,
-        grad_omega=saved["omega"],
+        grad_alpha=arrays["alpha"],
+        grad_bias_alpha=arrays["bias_alpha"],
+        grad_omega=arrays["omega"],
     )
 
-    slow = _slow_gradients(parts, saved, outgoing)
-    grad_parameters = [
-        tensor
-        for index, name in enumerate(setting.names)
-        for tensor in (
-            *slow[name],
-            sums["grad_alpha"][index],
-            sums["grad_bias_alpha"][index],
+    slow = _slow_gradients(arrays)
+    layers = {
+        name: LayerParameters(
+            *slow[name], sums["grad_alpha"][name], sums["grad_bias_alpha"].get(name)
         )
-    ]
-    return (
-        outgoing["grad_x"],
-        sums["grad_omega"],
-        *grad_hidden,
-        *grad_fast,
-        *grad_parameters,
-    )
+        for name in kept.given.parameters.layers
+    }
+    parameters = NetworkParameters(layers, sums["grad_omega"])
+    found = _Given(arrays["grad_x"], parameters, _state_of(state, "grad_", arrays, "0"))
+    pairs = zip(leaves(found), leaves(needs), strict=True)
+    return filled(found, (grad if need else None for grad, need in pairs))
 
 
 def _forward(
-    setting: _Setting,
-    episode_starts: Tensor | None,
-    x: Tensor,
-    omega: Tensor,
-    *flat: Tensor,
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor], dict[str, int]]:
-    """Run the forward pass.
-
-    Returns:
-        Readout units, the rates η, λ and n², the final state flattened; what else the backward
-        pass needs; and the numbers of csrc/kernel.h.
-    """
-    x, omega = x.contiguous(), omega.contiguous()
-    parts = _Parts.of(setting, tuple(leaf.contiguous() for leaf in flat))
-    batch, steps, inputs = x.shape
-    hidden_size, readout = parts.hidden[0].shape[1], len(omega)
-    gates = setting.cell.gates
-
-    def empty(*shape: int) -> Tensor:
-        return x.new_empty(batch, *shape)
-
-    is_gradient, is_lstm = isinstance(setting.rule, Gradient), gates > 1
-    made = {
-        "activity": empty(steps, gates * hidden_size),
-        "h": empty(steps, hidden_size),
-        "output": empty(steps, readout),
-        "eta": empty(steps),
-        "decay": empty(steps),
-        "norm2": empty(steps),
-    }
-    if setting.has_encoder:
-        made["encoded"] = empty(steps, hidden_size)
-    if is_lstm:
-        made["c"] = empty(steps, hidden_size)
-    if is_gradient:
-        made["post_q"] = empty(steps, gates * hidden_size)
-        if setting.has_encoder:
-            made["post_e"] = empty(steps, hidden_size)
+    setting: _Setting, episode_starts: Tensor | None, given: _Given
+) -> tuple[_Outcome, dict[str, Tensor]]:
+    """Run the forward pass; also return what else the backward pass needs, by its name there."""
+    arrays = _arrays(setting, given)
+    made = _made(setting, arrays)
     if episode_starts is not None:
         made["starts"] = episode_starts.contiguous().view(torch.uint8)
-    fast1, fast_bias1 = ([torch.empty_like(f) for f in group] for group in parts.fast)
-    sizes = {
+    arrays |= made
+    for kind in ("fast", "fast_bias"):
+        before = arrays[f"{kind}0"]
+        arrays[f"{kind}1"] = {name: unfilled(leaf) for name, leaf in before.items()}
+    _problem(setting, arrays).run("forward")
+
+    last = {f"{name}1": made[name][:, -1].clone() for name in given.state.hidden._asdict()}
+    final = _state_of(given.state, "", arrays | last, "1")
+    rates = _Rates(made["eta"], made["decay"], made["norm2"])
+    return _Outcome(made["output"], final, rates), made
+
+
+def _made(setting: _Setting, arrays: Arrays) -> dict[str, Tensor]:
+    """Return the arrays that the forward pass fills and the backward pass reads."""
+    x, hidden, gates = arrays["x"], arrays["h0"].shape[1], setting.cell.gates
+    batch, steps, _ = x.shape
+    made = {
+        "activity": unfilled(x, batch, steps, gates * hidden),
+        "h": unfilled(x, batch, steps, hidden),
+        "output": unfilled(x, batch, steps, len(arrays["omega"])),
+        "eta": unfilled(x, batch, steps),
+        "decay": unfilled(x, batch, steps),
+        "norm2": unfilled(x, batch, steps),
+    }
+    has_encoder = "encoder" in arrays["weight"]
+    if has_encoder:
+        made["encoded"] = unfilled(x, batch, steps, hidden)
+    if "c0" in arrays:
+        made["c"] = unfilled(x, batch, steps, hidden)
+    if setting.is_gradient:
+        made["post_q"] = unfilled(x, batch, steps, gates * hidden)
+        if has_encoder:
+            made["post_e"] = unfilled(x, batch, steps, hidden)
+    return made
+
+
+def unfilled(like: Tensor, *shape: int) -> Tensor:
+    """Return memory that the kernel fills: of a shape, or in shape and order as another tensor."""
+    return like.new_empty(*shape) if shape else torch.empty_like(like)
+
+
+def _arrays(setting: _Setting, given: _Given) -> Arrays:
+    """Return what the kernel reads of what was given."""
+    x, omega = given.x.contiguous(), given.parameters.output_weight.contiguous()
+    arrays = {"x": x, "omega": omega} | _state_arrays("", given.state, "0")
+    kinds: tuple[dict[str, Tensor], ...] = {}, {}, {}, {}
+    weight, bias, alpha, bias_alpha = kinds
+    for name, layer in given.parameters.layers.items():
+        weight[name], bias[name] = _by_rows(name, layer.weight), layer.bias.contiguous()
+        if layer.weight_alpha is None:
+            alpha[name] = torch.ones_like(weight[name])
+        else:
+            alpha[name] = _by_rows(name, layer.weight_alpha)
+        if layer.bias_alpha is not None:
+            bias_alpha[name] = layer.bias_alpha.contiguous()
+        elif setting.is_gradient:  # other rules do not write biases
+            bias_alpha[name] = torch.ones_like(layer.bias)
+    arrays |= {"weight": weight, "bias": bias, "alpha": alpha, "bias_alpha": bias_alpha}
+    if "encoder" not in weight:
+        arrays["encoded"] = x
+    return arrays
+
+
+def _state_arrays(before: str, state: PlasticState, after: str) -> Arrays:
+    """Return a state, or gradients of one, as the kernel reads it, its names between two parts."""
+    arrays: Arrays = {
+        f"{before}{name}{after}": None if leaf is None else leaf.contiguous()
+        for name, leaf in state.hidden._asdict().items()
+    }
+    weights, biases = {}, {}
+    for name, (weight, bias) in state.fast.items():
+        weights[name] = None if weight is None else _by_rows(name, weight)
+        biases[name] = None if bias is None else bias.contiguous()
+    arrays[f"{before}fast{after}"], arrays[f"{before}fast_bias{after}"] = weights, biases
+    return arrays
+
+
+def _state_of(like: PlasticState, before: str, arrays: Arrays, after: str) -> PlasticState:
+    """Return the state, or gradients of one, that has such names among the arrays."""
+    hidden = [arrays[f"{before}{name}{after}"] for name in like.hidden._asdict()]
+    weights, biases = arrays[f"{before}fast{after}"], arrays[f"{before}fast_bias{after}"]
+    fast = {name: FastWeights(weights[name], biases[name]) for name in like.fast}
+    return like._replace(hidden=type(like.hidden)(*hidden), fast=fast)
+
+
+def _by_rows(name: str, matrix: Tensor) -> Tensor:
+    """Store a matrix by rows; that of the readout, whose few units make bad rows, by columns."""
+    return matrix.mT.contiguous().mT if name == "readout" else matrix.contiguous()
+
+
+def _problem(setting: _Setting, arrays: Arrays) -> Problem:
+    rule, (batch, steps, inputs) = setting.rule, arrays["x"].shape
+    numbers = {
         "batch": batch,
         "time": steps,
         "input": inputs,
-        "hidden": hidden_size,
-        "gates": gates,
-        "readout": readout,
-        "has_encoder": int(setting.has_encoder),
-        "gradient_rule": int(is_gradient),
-        "modulation": int(setting.rule.modulation),
+        "hidden": arrays["h0"].shape[1],
+        "gates": setting.cell.gates,
+        "readout": len(arrays["omega"]),
+        "has_encoder": "encoder" in arrays["weight"],
+        "gradient_rule": setting.is_gradient,
+        "modulation": rule.modulation,
         "segment": math.ceil(math.sqrt(steps)),
-    }
-    problem = _problem(setting, sizes, parts, _inputs(setting, x, omega) | made)
-    problem.point(fast1=fast1, fast_bias1=fast_bias1)
-    problem.run("forward")
-
-    finals = [made["h"][:, -1].clone()] + ([made["c"][:, -1].clone()] if is_lstm else [])
-    pairs = [leaf for pair in zip(fast1, fast_bias1, strict=True) for leaf in pair]
-    rates = made["eta"], made["decay"], made["norm2"]
-    return (made["output"], *rates, *finals, *pairs), made, sizes
-
-
-class _Parts(NamedTuple):
-    """The tensors of a run by what they are; lists go by layer."""
-
-    hidden: tuple[Tensor, ...]
-    fast: tuple[list[Tensor], list[Tensor]]
-    flat_fast: tuple[Tensor, ...]
-    weight: list[Tensor]
-    bias: list[Tensor]
-    alpha: list[Tensor]
-    bias_alpha: list[Tensor]
-
-    @staticmethod
-    def of(setting: _Setting, flat: tuple[Tensor, ...]) -> "_Parts":
-        count, layers = 2 if setting.cell.gates > 1 else 1, len(setting.names)
-        fast = flat[count : count + 2 * layers]
-        slow = [list(flat[count + 2 * layers + kind :: 4]) for kind in range(4)]
-        return _Parts(flat[:count], (list(fast[::2]), list(fast[1::2])), fast, *slow)
-
-
-def _inputs(setting: _Setting, x: Tensor, omega: Tensor) -> dict[str, Tensor]:
-    return {"x": x, "omega": omega} | ({} if setting.has_encoder else {"encoded": x})
-
-
-def _problem(
-    setting: _Setting, sizes: dict[str, int], parts: _Parts, saved: dict[str, Tensor]
-) -> Problem:
-    rule = setting.rule
-    rates = {
         "base_eta": rule.base_eta,
         "base_decay": rule.base_decay,
         "max_norm": rule.max_norm,
     }
-    problem = Problem(saved["x"].dtype, _NAMES.index(setting.names[0]), sizes | rates)
-    problem.point(**saved)
-    problem.point(h0=parts.hidden[0], weight=parts.weight, bias=parts.bias)
-    problem.point(alpha=parts.alpha, bias_alpha=parts.bias_alpha)
-    problem.point(fast0=parts.fast[0], fast_bias0=parts.fast[1])
-    if len(parts.hidden) > 1:
-        problem.point(c0=parts.hidden[1])
-    return problem
+    return Problem(arrays["x"].dtype, numbers | arrays)
 
 
-def _slow_gradients(
-    parts: _Parts, saved: dict[str, Tensor], outgoing: dict[str, Tensor]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return the gradients of W (readout: transposed) and b, as sums over samples and steps."""
-    h, grad_q, grad_o = saved["h"], outgoing["grad_q"], outgoing["grad_o"]
-    h_before = torch.cat([parts.hidden[0].unsqueeze(1), h[:, :-1]], dim=1)
-    if "starts" in saved:
-        h_before = h_before.masked_fill(saved["starts"].view(torch.bool).unsqueeze(2), 0)
+def _slow_gradients(arrays: Arrays) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the gradients of W and b by layer, as sums over samples and steps."""
+    h, grad_q, grad_o = arrays["h"], arrays["grad_q"], arrays["grad_o"]
+    h_before = torch.cat([arrays["h0"].unsqueeze(1), h[:, :-1]], dim=1)
+    if "starts" in arrays:
+        h_before = h_before.masked_fill(arrays["starts"].view(torch.bool).unsqueeze(2), 0)
 
     def product(left: Tensor, right: Tensor) -> Tensor:
         return left.flatten(0, 1).T @ right.flatten(0, 1)
 
-    cell_input, readout = product(saved["encoded"], grad_q), product(grad_o, h)
-    if "grad_gh" in outgoing:
-        omega = saved["omega"]
-        post_o = (2 / len(omega)) * omega * omega * saved["output"]
-        readout += product(post_o, outgoing["grad_gh"])
-    if "grad_u" in outgoing:
-        cell_input += product(outgoing["grad_u"], saved["post_q"])
+    cell_input, readout = product(arrays["encoded"], grad_q), product(grad_o, h)
+    if "grad_gh" in arrays:
+        omega = arrays["omega"]
+        post_o = (2 / len(omega)) * omega * omega * arrays["output"]
+        readout += product(post_o, arrays["grad_gh"])
+    if "grad_u" in arrays:
+        cell_input += product(arrays["grad_u"], arrays["post_q"])
     bias_q = grad_q.sum((0, 1))
     gradients = {
         "cell_input": (cell_input, bias_q),
         "cell_hidden": (product(h_before, grad_q), bias_q.clone()),
-        "readout": (readout, grad_o.sum((0, 1))),
+        "readout": (readout.T, grad_o.sum((0, 1))),
     }
-    if "grad_a" in outgoing:
-        grad_a = outgoing["grad_a"]
-        gradients["encoder"] = (product(saved["x"], grad_a), grad_a.sum((0, 1)))
+    if "grad_a" in arrays:
+        grad_a = arrays["grad_a"]
+        gradients["encoder"] = (product(arrays["x"], grad_a), grad_a.sum((0, 1)))
     return gradients

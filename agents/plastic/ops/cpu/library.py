@@ -3,72 +3,103 @@
 import ctypes
 import importlib.util
 import logging
+import struct
 import threading
-from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+
+from agents.tree import filled, leaves, map_tree
 
 logger = logging.getLogger(__name__)
 
-Arrays = Tensor | Sequence[Tensor | None] | None
-"""An array, or one of each layer that there is."""
+LAYERS = {"encoder": 0, "cell_input": 1, "cell_hidden": 2, "readout": 3}
+"""Layers, with their places in the arrays of csrc/kernel.h."""
 
-_LAYERS = 4
+_VERSION = 1  # PROBLEM_VERSION of csrc/kernel.h
+_REMEDY = "`pip install --no-deps --force-reinstall .` or `python setup.py build_ext --inplace`"
 _PARALLEL_WORK = 2_000_000  # weights · steps below which starting threads does not pay
-_POINTER = ctypes.c_void_p
-_PER_LAYER = _POINTER * _LAYERS
 
-_INTEGERS = (
-    "batch", "time", "input", "hidden", "gates", "readout",
-    "has_encoder", "gradient_rule", "modulation", "segment",
+# `Problem` of csrc/kernel.h, field for field: how many places of eight bytes each takes.
+_INTEGERS = dict.fromkeys(
+    ("batch", "time", "input", "hidden", "gates", "readout",
+    "has_encoder", "gradient_rule", "modulation", "segment"), 1
 )  # fmt: skip
-_REALS = ("base_eta", "base_decay", "max_norm")
+_REALS = dict.fromkeys(("base_eta", "base_decay", "max_norm"), 1)
+_POINTERS = {
+    **dict.fromkeys(("weight", "bias", "alpha", "bias_alpha"), len(LAYERS)),
+    **dict.fromkeys(("omega", "x", "starts", "h0", "c0"), 1),
+    **dict.fromkeys(("fast0", "fast_bias0"), len(LAYERS)),
+    **dict.fromkeys(("output", "encoded", "activity", "h", "c"), 1),
+    **dict.fromkeys(("post_q", "post_e", "eta", "decay", "norm2"), 1),
+    **dict.fromkeys(("fast1", "fast_bias1"), len(LAYERS)),
+    **dict.fromkeys(("grad_h1", "grad_c1"), 1),
+    **dict.fromkeys(("grad_fast1", "grad_fast_bias1"), len(LAYERS)),
+    **dict.fromkeys(("grad_o", "grad_q", "grad_a", "grad_u", "grad_gh"), 1),
+    **dict.fromkeys(("grad_x", "grad_h0", "grad_c0"), 1),
+    **dict.fromkeys(("grad_fast0", "grad_fast_bias0"), len(LAYERS)),
+    **dict.fromkeys(("grad_alpha", "grad_bias_alpha"), len(LAYERS)),
+    "grad_omega": 1,
+}
+_FIELDS = _INTEGERS | _REALS | _POINTERS
+_FIRST = dict(zip(_FIELDS, accumulate(_FIELDS.values(), initial=0), strict=False))
+_COUNT = sum(_FIELDS.values())
+_STRUCT = struct.Struct(f"{len(_INTEGERS)}q{len(_REALS)}d{sum(_POINTERS.values())}P")
 
 
-class _Struct(ctypes.Structure):
-    """`Problem` of csrc/kernel.h, field for field."""
+def load() -> ctypes.CDLL | None:
+    """Load the build for the best instruction set of this processor; None without a build."""
+    return _search()[0]
 
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in _INTEGERS),
-        *((name, ctypes.c_double) for name in _REALS),
-        *((name, _PER_LAYER) for name in ("weight", "bias", "alpha", "bias_alpha")),
-        *((name, _POINTER) for name in ("omega", "x", "starts", "h0", "c0")),
-        *((name, _PER_LAYER) for name in ("fast0", "fast_bias0")),
-        *((name, _POINTER) for name in ("output", "encoded", "activity", "h", "c")),
-        *((name, _POINTER) for name in ("post_q", "post_e", "eta", "decay", "norm2")),
-        *((name, _PER_LAYER) for name in ("fast1", "fast_bias1")),
-        *((name, _POINTER) for name in ("grad_h1", "grad_c1")),
-        *((name, _PER_LAYER) for name in ("grad_fast1", "grad_fast_bias1")),
-        *((name, _POINTER) for name in ("grad_o", "grad_q", "grad_a", "grad_u", "grad_gh")),
-        *((name, _POINTER) for name in ("grad_x", "grad_h0", "grad_c0")),
-        *((name, _PER_LAYER) for name in ("grad_fast0", "grad_fast_bias0")),
-        *((name, _PER_LAYER) for name in ("grad_alpha", "grad_bias_alpha")),
-        ("grad_omega", _POINTER),
-    ]
+
+def absence() -> str:
+    """Say what there is instead, if `load` gives nothing."""
+    return _search()[1]
 
 
 @cache
-def load() -> ctypes.CDLL | None:
-    """Load the build for the best instruction set of this processor; None without a build."""
+def _search() -> tuple[ctypes.CDLL | None, str]:
+    """Return the first build that can be used, and what was found before it."""
+    found = "its kernel was not built"
     for name in _instruction_sets():
-        spec = importlib.util.find_spec(f"agents.plastic.ops._kernel_{name}")
+        spec = importlib.util.find_spec(f"{__package__}._kernel_{name}")
         if spec is None or spec.origin is None:
             continue
         try:
             library = ctypes.CDLL(spec.origin)
         except OSError as error:
             logger.warning("the compiled kernel %s cannot be loaded: %s", spec.origin, error)
+            found = f"its kernel {spec.origin} cannot be loaded"
+            continue
+        theirs, ours = _interface(library), (_VERSION, _STRUCT.size)
+        if theirs != ours:
+            if "another version" not in found:  # one warning for all builds of an installation
+                found = (
+                    f"its kernel {spec.origin} was built from another version of its source "
+                    f"(interface {theirs}, needed {ours}); build it anew in the folder of the "
+                    f"source with {_REMEDY}"
+                )
+                logger.warning("the compiled form is not used: %s", found)
             continue
         for kind in ("forward", "backward"):
             for suffix in ("f32", "f64"):
                 function = getattr(library, f"plastic_{kind}_{suffix}")
-                function.argtypes = [ctypes.POINTER(_Struct), ctypes.c_int64, ctypes.c_int64]
+                function.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]
                 function.restype = ctypes.c_int
-        return library
-    return None
+        return library, found
+    return None, found
+
+
+def _interface(library: ctypes.CDLL) -> tuple[int, int]:
+    """Return version and size of the struct that a build takes; zeros if it does not say."""
+    try:
+        version = ctypes.c_int64.in_dll(library, "plastic_problem_version")
+        size = ctypes.c_int64.in_dll(library, "plastic_problem_size")
+    except ValueError:
+        return 0, 0
+    return version.value, size.value
 
 
 def _instruction_sets() -> list[str]:
@@ -82,31 +113,21 @@ class Problem:
 
     Args:
         dtype: float32 or float64, that of all arrays.
-        first_layer: 0 with an encoder, 1 without: where lists of arrays begin.
-        sizes: The numbers of csrc/kernel.h.
+        fields: Of the struct in csrc/kernel.h: numbers, contiguous tensors, and dictionaries of
+            them by layer. A pointer that is missing or None is null.
     """
 
-    def __init__(self, dtype: torch.dtype, first_layer: int, sizes: dict[str, float]) -> None:
+    def __init__(self, dtype: torch.dtype, fields: dict[str, Any]) -> None:
         self._suffix = {torch.float32: "f32", torch.float64: "f64"}[dtype]
-        self._first_layer, self._struct = first_layer, _Struct(**sizes)
-        self._alive: list[dict[str, Any]] = []
-        self._weights = 0
-
-    def point(self, **arrays: Arrays) -> None:
-        """Set fields to the addresses of contiguous tensors, or to null for None."""
-        self._alive.append(arrays)
-        self._set(self._struct, arrays)
-        for leaf in arrays.get("weight") or ():
-            assert leaf is not None
-            self._weights += leaf.numel()
+        self._fields = fields
 
     def run(self, kind: Literal["forward", "backward"], **sums: Any) -> dict[str, Any]:
         """Compute all samples, on as many threads as torch uses.
 
         Args:
             kind: Which pass.
-            **sums: Fields that the kernel adds up over samples, each with a tensor (or list of
-                tensors) of its shape.
+            **sums: Fields that the kernel adds up over samples, each with a tensor of its shape
+                and order in memory, or such tensors by layer.
 
         Returns:
             The sums.
@@ -118,12 +139,11 @@ class Problem:
         assert kernel is not None  # `agents.plastic.ops.cpu.form.obstacle` said so
         function = getattr(kernel, f"plastic_{kind}_{self._suffix}")
         slices, failed = self._slices(), list[int]()
-        partial = [{name: _zeros_like(value) for name, value in sums.items()} for _ in slices]
+        partial = [map_tree(torch.zeros_like, sums) for _ in slices]
 
         def work(part: int) -> None:  # holds all arrays, even if this call is interrupted
-            struct = _Struct.from_buffer_copy(self._struct)
-            self._set(struct, partial[part])
-            if function(ctypes.byref(struct), *slices[part]) != 0:
+            fields = self._fields | partial[part]
+            if function(_packed(fields), *slices[part]) != 0:
                 failed.append(part)
 
         threads = [threading.Thread(target=work, args=(part,)) for part in range(1, len(slices))]
@@ -134,34 +154,38 @@ class Problem:
             thread.join()
         if failed:
             raise MemoryError(f"no memory for the {kind} pass of a plastic network")
-        return {name: _sum([part[name] for part in partial]) for name in sums}
+        return _summed(partial)
 
     def _slices(self) -> list[tuple[int, int]]:
         """Split the batch evenly over torch's threads; small problems stay on one."""
-        batch = self._struct.batch
-        work = batch * self._struct.time * self._weights
-        count = min(torch.get_num_threads(), batch) if work > _PARALLEL_WORK else 1
+        batch, steps = self._fields["batch"], self._fields["time"]
+        count = min(torch.get_num_threads(), batch)
+        if count > 1:
+            weights = sum(leaf.numel() for leaf in self._fields["weight"].values())
+            count = count if batch * steps * weights > _PARALLEL_WORK else 1
+        if count < 2:
+            return [(0, batch)]
         return [(batch * i // count, batch * (i + 1) // count) for i in range(count)]
 
-    def _set(self, struct: _Struct, arrays: dict[str, Any]) -> None:
-        for name, value in arrays.items():
-            if isinstance(value, Tensor):
-                setattr(struct, name, value.data_ptr())
-            elif value is not None:
-                field = getattr(struct, name)
-                for layer, tensor in enumerate(value, start=self._first_layer):
-                    field[layer] = None if tensor is None else tensor.data_ptr()
+
+def _packed(fields: dict[str, Any]) -> bytes:
+    """Return the struct as it lies in memory."""
+    values = [0] * _COUNT
+    for name, value in fields.items():
+        first = _FIRST[name]
+        if isinstance(value, dict):
+            for layer, leaf in value.items():
+                if leaf is not None:
+                    values[first + LAYERS[layer]] = leaf.data_ptr()
+        elif isinstance(value, int | float):
+            values[first] = value
+        elif value is not None:
+            values[first] = value.data_ptr()
+    return _STRUCT.pack(*values)
 
 
-def _zeros_like(value: Tensor | list[Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return torch.zeros_like(value)
-    return [torch.zeros_like(leaf) for leaf in value]
-
-
-def _sum(parts: list[Any]) -> Any:
+def _summed(parts: list[dict[str, Any]]) -> dict[str, Any]:
     if len(parts) == 1:
         return parts[0]
-    if isinstance(parts[0], Tensor):
-        return torch.stack(parts).sum(0)
-    return [torch.stack(leaves).sum(0) for leaves in zip(*parts, strict=True)]
+    by_place = zip(*map(leaves, parts), strict=True)
+    return filled(parts[0], (torch.stack(found).sum(0) for found in by_place))

@@ -7,6 +7,10 @@
 
 #include "kernel.h"
 
+/* Read before anything is called: see library.py. */
+const int64_t plastic_problem_version = PROBLEM_VERSION;
+const int64_t plastic_problem_size = sizeof(Problem);
+
 #define REAL float
 #define NAME(name) name##_f32
 #define EXP expf

@@ -1,6 +1,10 @@
 /* What the compiled form is given: see agents/plastic/ops/cpu/form.py, which fills this in. */
 #include <stdint.h>
 
+/* Of `Problem` and of what its fields mean. library.py has the same number and loads no build of
+   another: raise both with any change of what is here. */
+#define PROBLEM_VERSION 1
+
 /* Layers, in the order of the arrays below. The readout's matrices are stored transposed. */
 enum { ENCODER, CELL_INPUT, CELL_HIDDEN, READOUT, LAYERS };
 

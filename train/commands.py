@@ -16,8 +16,8 @@ from PIL import Image
 
 from agents.plastic.ops.cpu import library
 from plastic_envs.checks import check_int
-from train.demo import DemoConfig, run_demo
 from train.experiments.command import DEFAULT_OUT, ReproduceConfig, listing, reproduce_experiments
+from train.experiments.demo import DemoConfig, run_demo
 from train.experiments.sweep import BudgetName
 from train.places import expanded, picture_path
 from train.reinforcement.config import RLConfig
@@ -237,10 +237,9 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fal
     with _to_go_on_again():
         results = run_demo(config, progress=sys.stderr.isatty())
     first = results[0]
-    figure = Path(first["run"]).parent / "comparison.png"
     if json:
         for result in results:
-            _print_json(result | {"figure": str(figure)})
+            _print_json(result)
         return
     episodes = counted(first["episodes"], "test episode")
     rows = [("rule", "hidden", "score", "95 %", "seconds")]
@@ -254,7 +253,7 @@ def demo(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fal
     rows += [(name, "", f"{first[name]:.3f}", "", "") for name in ("chance", "optimum")]
     say(f"Cue-reward: mean squared error over the query half of {episodes}.")
     say(columns(rows, numbers=True))
-    say(f"Learning curves: {figure}")
+    say(f"Learning curves: {first['figure']}")
 
 
 def reproduce(
@@ -278,7 +277,10 @@ def reproduce(
         table = [("experiment", *get_args(BudgetName))]
         for row in rows:
             each = [row[budget] for budget in get_args(BudgetName)]
-            cells = [f"{counted(b['runs'], 'run')}, {duration(b['seconds'])}" for b in each]
+            cells = [
+                "–" if b is None else f"{counted(b['runs'], 'run')}, {duration(b['seconds'])}"
+                for b in each
+            ]
             table.append((row["experiment"], *cells))
         say(columns(table, numbers=True))
         cores = counted(config.cores, "core")
@@ -314,7 +316,7 @@ def report(out: Path = DEFAULT_OUT, budget: BudgetName | None = None, json: bool
         budget: Leave out other budgets than this.
         json: Print a JSON line.
     """
-    from train.experiments.report import write_report
+    from train.experiments.reports.report import write_report
 
     page, text = write_report(out, budget)
     if json:

@@ -223,7 +223,7 @@ def _train_all(folder: Path) -> None:
     rl = RLRunFolder(folder / "rl")
     train_agent(agent, rl, progress=False)
     rl.config_path.write_text(replace(agent, steps=24).to_json())
-    experiment = next(e for e in EXPERIMENTS.values() if e.task == "cue-reward")
+    experiment = EXPERIMENTS["cue-reward"]
     budget = Budget(networks({"rnn": 4}, ("gradient", "none")), (0,), {**small, "steps": 2})
     experiment = replace(experiment, axes=(), budgets={"smoke": budget})
     plan = Planned(experiment, "smoke", folder / "experiments", {})

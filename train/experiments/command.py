@@ -1,7 +1,8 @@
 """What `plastic reproduce` does."""
 
+import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
@@ -10,8 +11,10 @@ import tyro
 
 from plastic_envs.checks import check_choice, check_int, shown
 from plastic_envs.images.sources import SourceName
+from train.experiments import published
 from train.experiments.executors import Executor, LocalProcesses, available_cores
-from train.experiments.published import EXPERIMENTS
+from train.experiments.reports.records import DEFAULT_RECORDS, record_of, write_records
+from train.experiments.reports.results import Section, read_sections
 from train.experiments.reproduce import (
     Planned,
     run_missing,
@@ -19,13 +22,24 @@ from train.experiments.reproduce import (
     selected,
     stages,
 )
-from train.experiments.results import read_sections
-from train.experiments.sweep import BudgetName, Settings
+from train.experiments.sweep import BudgetName, Measure, Settings
+from train.places import expanded
 from train.runs.run_folder import Record
+from train.wording import counted
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_OUT = Path("runs/reproduce")
 
 _PHOTOGRAPHS = ("cifar-fs", "mini-imagenet")
+
+_FOLDER = tyro.constructors.PrimitiveConstructorSpec(  # an option that may stand alone
+    nargs=(0, 1),
+    metavar="[DIR]",
+    instance_from_str=lambda words: expanded(words[0]) if words else DEFAULT_RECORDS,
+    is_instance=lambda value: value is None or isinstance(value, Path),
+    str_from_instance=lambda path: [] if path is None else [str(path)],
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,10 @@ class ReproduceConfig:
     """Where the images of few-shot experiments come from."""
     root: str | None = None
     """Folder or file of the data, for other sources than glyphs."""
+    record: Annotated[
+        Path | None, _FOLDER, tyro.conf.arg(help_behavior_hint="(if given alone: results)")
+    ] = None
+    """Keep a record of every finished run of these experiments in this folder."""
 
     @property
     def cores(self) -> int:
@@ -78,15 +96,15 @@ class ReproduceConfig:
             ValueError: If there is no such experiment, or none is named.
         """
         if not self.names:
-            raise ValueError(f"name an experiment: {', '.join(EXPERIMENTS)}")
+            raise ValueError(f"name an experiment: {', '.join(published.EXPERIMENTS)}")
         for name in self.names:
-            check_choice("experiment", name, EXPERIMENTS)
+            check_choice("experiment", name, published.EXPERIMENTS)
         return [self.plan(name, self.budget) for name in dict.fromkeys(self.names)]
 
     def plan(self, name: str, budget: BudgetName) -> Planned:
         """Return one experiment at a budget."""
-        experiment = EXPERIMENTS[name]
-        settings = self.image_settings(budget) if experiment.task == "few-shot" else {}
+        experiment = published.EXPERIMENTS[name]
+        settings = self.image_settings(budget) if experiment.has_images else {}
         return Planned(experiment, budget, self.out, settings)
 
     def image_settings(self, budget: BudgetName) -> Settings:
@@ -98,27 +116,67 @@ class ReproduceConfig:
             settings["few_shot.augment"] = True
         return settings
 
+    def selection(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels to run alone, by the name of their axis.
+
+        Raises:
+            ValueError: If they cannot be read.
+        """
+        only: dict[str, tuple[str, ...]] = {}
+        for name, labels in map(_only, self.only):
+            only[name] = only.get(name, ()) + labels
+        return only
+
     def command(self, plan: Planned) -> str:
         """Return the command that makes all runs of an experiment."""
-        words = ["plastic", "reproduce", plan.experiment.name, "--budget", plan.budget]
-        if plan.settings:
-            words += ["--source", self.source]
-            words += [] if self.root is None else ["--root", self.root]
+        words = self._words(plan)
         if self.out != DEFAULT_OUT:
             words += ["--out", str(self.out)]
         return shlex.join(words)
 
+    def command_of(self, plan: Planned, point: Mapping[str, str], seed: int) -> str:
+        """Return the command that makes one run, on any machine."""
+        words = [word if word != self.root else "PATH" for word in self._words(plan)]
+        labels = [f"{name}={label}" for name, label in point.items()]
+        return shlex.join([*words, "--only", *labels, "--seeds", str(seed)])
+
+    def _words(self, plan: Planned) -> list[str]:
+        words = ["plastic", "reproduce", plan.experiment.name, "--budget", plan.budget]
+        if plan.settings:
+            words += ["--source", self.source]
+            words += [] if self.root is None else ["--root", self.root]
+        return words
+
 
 def listing(config: ReproduceConfig) -> list[Record]:
-    """Return every experiment with its number of runs and the seconds left, for each budget."""
-    rows = []
-    for name, experiment in EXPERIMENTS.items():
+    """Return experiments with their number of runs and the seconds left, for each budget.
+
+    All of them, if none is named, in which there is what `only` and `seeds` ask for.
+
+    Raises:
+        ValueError: If something is asked for that does not exist.
+    """
+    only, rows, refused = config.selection(), [], ""
+    names = tuple(check_choice("experiment", n, published.EXPERIMENTS) for n in config.names)
+    for name in names or published.EXPERIMENTS:
+        experiment = published.EXPERIMENTS[name]
         row: Record = {"experiment": name, "claim": experiment.claim}
         for budget in get_args(BudgetName):
+            row[budget] = None
+            if budget not in experiment.budgets:
+                continue
             plan = config.plan(name, budget)
-            jobs = [job for stage in stages([(plan, plan.all_runs())]) for job in stage]
+            try:
+                runs = selected(plan.all_runs(), config.seeds, only)
+            except ValueError as error:
+                refused = str(error)
+                continue
+            jobs = [job for stage in stages([(plan, runs)]) for job in stage]
             row[budget] = {"runs": len(jobs), "seconds": seconds_left(jobs, config.cores)}
-        rows.append(row)
+        if any(row[budget] is not None for budget in get_args(BudgetName)):
+            rows.append(row)
+    if not rows:
+        raise ValueError(refused)
     return rows
 
 
@@ -142,31 +200,49 @@ def reproduce_experiments(
         ConnectionError: If there is no Ray at the address.
     """
     plans = config.plans()
-    only: dict[str, tuple[str, ...]] = {}
-    for name, labels in map(_only, config.only):
-        only[name] = only.get(name, ()) + labels
+    only = config.selection()
     chosen = [(plan, selected(plan.all_runs(), config.seeds, only)) for plan in plans]
     executor = config.executor()
     for plan in plans:
         plan.write_manifest(config.command(plan))
     failures = run_missing(stages(chosen), executor, progress=progress)
-    return _results(config, plans), failures
-
-
-def _results(config: ReproduceConfig, plans: Sequence[Planned]) -> list[Record]:
     names = {plan.manifest_path.stem for plan in plans}
+    sections = read_sections(config.out, config.budget, names)
+    if config.record is not None:
+        for plan in plans:
+            section = next(s for s in sections if s.name == plan.manifest_path.stem)
+            record(config, plan, section, config.record)
+    return [row for section in sections for row in _rows(section)], failures
+
+
+def record(config: ReproduceConfig, plan: Planned, section: Section, folder: Path) -> Path:
+    """Keep a record of every finished run of an experiment; return where they are.
+
+    Raises:
+        ValueError: If something else is in the place of the records.
+    """
+    path = folder / plan.budget / f"{section.name}.jsonl"
+    records = [
+        record_of(run, config.command_of(plan, run.point, run.seed))
+        for run in section.runs
+        if run.test is not None
+    ]
+    write_records(path, records)
+    logger.info("%s: %s", path, counted(len(records), "record"))
+    return path
+
+
+def _rows(section: Section) -> list[Record]:
     records: list[Record] = []
-    for section in read_sections(config.out, config.budget, names):
-        for panel in section.panels:
-            where = {"experiment": section.name, "place": panel.title}
-            for group in panel.groups:
-                mean, interval = group.summary("score")
-                by_seed = group.values("score").tolist()
-                record = {"network": group.title, "score": mean, "interval": interval}
-                records.append({**where, **record, "by_seed": by_seed, "runs": group.extent})
-            score = [measure for measure in section.measures if measure.key == "score"]
-            for name, [value] in panel.references(score).items():
-                records.append({**where, "network": name, "score": value})
+    for panel in section.panels:
+        where = {"experiment": section.name, "place": panel.title}
+        for group in panel.groups:
+            mean, interval = group.summary("score")
+            by_seed = group.values("score").tolist()
+            row = {"network": group.title, "score": mean, "interval": interval}
+            records.append({**where, **row, "by_seed": by_seed, "runs": group.extent})
+        for name, [value] in panel.references([Measure("score", "score")]).items():
+            records.append({**where, "network": name, "score": value})
     return records
 
 

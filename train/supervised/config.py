@@ -238,6 +238,20 @@ class TrainConfig:
         return ENV_IDS[self.task]
 
     @property
+    def total_steps(self) -> int:
+        """Steps of the run."""
+        return self.steps
+
+    @property
+    def name(self) -> str:
+        """A name for the run, `TASK-RULE-CELL-HIDDEN-seedN`."""
+        network = self.network
+        words = f"{network.rule}-{network.cell}-{network.hidden_size}"
+        if network.model == "prototypical":
+            words = f"prototypical-{network.encoder}-{network.filters}"
+        return f"{self.task}-{words}-seed{self.seed}"
+
+    @property
     def frozen(self) -> bool:
         """Whether an image encoder was trained before and stays as it is."""
         return self.encoder_run is not None and not self.fine_tune

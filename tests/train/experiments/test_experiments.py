@@ -1,30 +1,33 @@
 """What the published experiments consist of."""
 
 import json
-from dataclasses import replace
-from itertools import product
+from dataclasses import asdict, replace
+from functools import cache
 from operator import attrgetter
-from typing import get_args
 
 import pytest
 
 from agents.plastic.rules import RuleSettings
 from train.experiments.cost import estimate_seconds, speed
 from train.experiments.published import EXPERIMENTS
+from train.experiments.published.paper import PAPER
 from train.experiments.sweep import (
-    BudgetName,
+    Run,
     differences,
-    network_title,
+    flat,
+    made,
     networks,
     vary,
-    with_settings,
+    with_seed,
 )
+from train.reinforcement.config import RLConfig
 from train.runs.run_folder import RunFolder
 from train.supervised.config import NetworkConfig, TrainConfig
 
-BUDGETS = get_args(BudgetName)
+PLACES = [(name, budget) for name in EXPERIMENTS for budget in EXPERIMENTS[name].budgets]
 
 
+@cache
 def runs_of(name, budget="paper"):
     return EXPERIMENTS[name].runs(budget)
 
@@ -39,39 +42,40 @@ def values_of(name, *path, budget="paper"):
     return found
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_run_has_its_own_folder_and_builds_its_network(name, budget):
+@pytest.mark.parametrize(("name", "budget"), PLACES)
+def test_every_run_has_its_own_folder_and_is_made_of_what_differs(name, budget):
     runs = runs_of(name, budget)
     assert len({run.name for run in runs}) == len(runs) > 0
     seeds = {run.config.seed for run in runs}
-    assert len(seeds) == {"paper": 4, "laptop": 3, "smoke": 2}[budget]
+    assert len(seeds) == {"paper": 4, "laptop": 3, "smoke": 2}[budget] or name == "demo"
     assert all(run.config.threads == 1 for run in runs)
+    for run in runs:
+        settings = {**differences(run.config), **{k: each.name for k, each in run.first.items()}}
+        assert made(EXPERIMENTS[name].kind, settings) == run.config
 
 
 def test_every_network_is_built():
     tried = set()
-    for name, budget in product(EXPERIMENTS, BUDGETS):
-        for run in runs_of(name, budget):
-            for config in filter(None, (run.config, run.encoder)):
+    for name, budget in PLACES:
+        for run in runs_of(name, budget) if EXPERIMENTS[name].kind is TrainConfig else ():
+            for config in (run.config, *(each.config for each in run.first.values())):
                 what = attrgetter("model", "rule", "cell", "encoder")(config.network)
                 if (config.task, *what) not in tried:
                     tried.add((config.task, *what))
-                    config.network.build(config.task_for("train"), 0)
+                    small = replace(config.network, hidden_size=8, filters=4)
+                    small.build(config.task_for("train"), 0)
     assert {kind[3] for kind in tried} == {"rnn", "lstm"}
     assert {kind[4] for kind in tried} == {"conv4", "resnet12"}
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(("name", "budget"), PLACES)
 def test_runs_have_what_their_point_says_whatever_the_budget_sets(name, budget):
     axes = {axis.name: axis for axis in EXPERIMENTS[name].kept_axes(budget)}
     for run in runs_of(name, budget):
         assert run.point.keys() == axes.keys()
         for axis, label in run.point.items():
             for setting, expected in axes[axis].points[label].items():
-                if setting != "network.plasticity":  # of which single settings may be changed
-                    assert attrgetter(setting)(run.config) == expected
+                assert flat(asdict(run.config))[setting] == expected
 
 
 def networks_of(name):
@@ -95,7 +99,7 @@ def test_settings_of_the_paper():
         assert values_of(name, "network", "plasticity") == {RuleSettings()}
         assert values_of(name, "network", "extra_dim") == {4}
         assert values_of(name, "schedule") == {"cosine" if name == "few-shot" else "constant"}
-    for name in EXPERIMENTS:
+    for name in (experiment.name for experiment in PAPER):
         assert values_of(name, "batch_size") == {64}
         assert values_of(name, "max_grad_norm") == {5}
 
@@ -154,9 +158,10 @@ def test_the_folder_depends_on_settings_and_not_on_what_is_the_default():
     other = replace(run, config=replace(run.config, learning_rate=0.5))
     assert other.name != run.name
     assert replace(run, point={"other": "label"}).name == run.name
-    encoder = replace(run, encoder=TrainConfig(steps=3))
-    assert encoder.name not in (run.name, replace(run, encoder=TrainConfig(steps=4)).name)
-    seeds = [replace(run, config=replace(run.config, seed=seed)).name for seed in (0, 1)]
+    firsts = [Run({}, TrainConfig(steps=steps)) for steps in (3, 4)]
+    encoders = [replace(run, first={"encoder_run": first}).name for first in firsts]
+    assert len({run.name, *encoders}) == 3
+    seeds = [with_seed(run, seed).name for seed in (0, 1)]
     assert [name.rpartition("-")[0] for name in seeds] == [run.name.rpartition("-")[0]] * 2
 
 
@@ -168,14 +173,16 @@ def test_seeds_come_last_so_that_early_results_cover_all_points():
 def test_where_images_come_from_reaches_network_and_encoder():
     settings = {"few_shot.source": "omniglot", "few_shot.root": "data"}
     for run in EXPERIMENTS["few-shot"].runs("laptop", settings):
-        for config in (run.config, run.encoder):
+        [encoder] = run.first.values()
+        for config in (run.config, encoder.config):
             assert (config.few_shot.source, config.few_shot.root) == ("omniglot", "data")
-        assert run.encoder.seed == run.config.seed
+        assert encoder.config.seed == run.config.seed
+        assert run.config.encoder_run == encoder.name
 
 
 def test_settings_are_given_by_dotted_names():
-    config = with_settings(
-        TrainConfig(),
+    config = made(
+        TrainConfig,
         {"steps": 3, "network.rule": "hebbian", "network.plasticity.max_norm": 2, "task": "copy"},
     )
     assert (config.steps, config.network.rule) == (3, "hebbian")
@@ -186,15 +193,12 @@ def test_settings_are_given_by_dotted_names():
         "network.rule": "hebbian",
         "network.plasticity.max_norm": 2,
     }
-    group = {"network.plasticity.max_norm": 2, "network.plasticity": RuleSettings(base_eta=0.5)}
-    both = with_settings(TrainConfig(), group).network.plasticity
-    assert both == RuleSettings(base_eta=0.5, max_norm=2)
 
 
 @pytest.mark.parametrize("name", ["stepz", "network.rulez", "network.plasticity.etas"])
 def test_a_setting_that_does_not_exist_is_refused(name):
     with pytest.raises(ValueError, match=name.rpartition(".")[2]):
-        with_settings(TrainConfig(), {name: 1})
+        made(TrainConfig, {name: 1})
 
 
 def test_axes():
@@ -210,9 +214,43 @@ def test_axes():
     assert networks({"lstm": 10}).points["none-lstm"]["network.hidden_size"] == 15
 
 
-def test_networks_are_named_for_people():
-    assert network_title("hebbian-lstm", 128) == "Hebbian LSTM 128"
-    assert network_title("none-rnn") == "no plasticity, RNN"
+def test_networks_are_named_for_people_and_whatever_they_are():
+    axis = networks({"lstm": 128}, ("hebbian", "none", "my_rules:Decay"))
+    titles = [axis.title(label) for label in axis.only(axis.points).points]
+    assert titles == ["Hebbian LSTM 128", "no plasticity, LSTM 192", "my_rules:Decay LSTM 128"]
+    assert axis.title("other") == "other"
+
+
+def test_an_experiment_has_its_own_budgets():
+    with pytest.raises(ValueError, match="budget of demo must be one of 'laptop', 'smoke'"):
+        runs_of("demo", "paper")
+
+
+def test_a_lesson_is_like_the_run_that_it_is_before():
+    for run in runs_of("rl-target-search", "laptop"):
+        lesson = run.first["start_from"].config
+        assert lesson.network == run.config.network
+        assert lesson.previous_action_reward == run.config.previous_action_reward
+        assert (lesson.env_kwargs["num_cues"], lesson.seed) == (2, run.config.seed)
+        assert run.config.start_from == run.first["start_from"].name
+
+
+def test_agents_roll_out_whole_episodes():
+    for name, budget in PLACES:
+        for run in runs_of(name, budget) if EXPERIMENTS[name].kind is RLConfig else ():
+            for config in (run.config, *(each.config for each in run.first.values())):
+                if not config.env.startswith("popgym"):
+                    assert config.n_steps % config.task.num_steps == 0
+
+
+def test_all_few_shot_methods_have_the_encoder_of_their_seed():
+    runs = runs_of("few-shot-methods", "laptop")
+    assert len({run.first["encoder_run"].name for run in runs}) == 3
+    ready = [run.config for run in runs if run.point["network"] == "prototypical"]
+    assert {(config.steps, config.fine_tune) for config in ready} == {(0, True)}
+    assert all(
+        config.steps and config.frozen for config in (r.config for r in runs) if config not in ready
+    )
 
 
 def test_estimates_grow_with_what_makes_runs_long():
@@ -225,6 +263,7 @@ def test_estimates_grow_with_what_makes_runs_long():
         replace(config, network=NetworkConfig(hidden_size=256)),
         replace(config, network=NetworkConfig(cell="lstm")),
         replace(config, network=NetworkConfig(plasticity=RuleSettings(weight_clip=1))),
+        replace(config, network=NetworkConfig(extra_dim=400)),
         replace(config, eval_every=1),
     ]
     assert all(estimate_seconds(each) > 1.2 * base for each in larger)

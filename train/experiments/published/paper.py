@@ -1,4 +1,4 @@
-"""The experiments of the paper (arXiv 2302.03235), as far as they are supervised.
+"""The experiments of the paper (arXiv 2302.03235) on sequences, which are supervised.
 
 Budgets: `paper` has the published sizes, steps and seeds; `laptop` has fewer seeds and steps,
 smaller networks, RNNs and Conv-4 alone; `smoke` shows in a minute or two that everything works, and
@@ -8,25 +8,23 @@ nothing else.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agents.plastic.network import CellName, RuleName
-from agents.plastic.rules import RuleSettings
-from train.experiments.sweep import Axis, Budget, BudgetName, Experiment, Settings, networks, vary
+from train.experiments.sweep import (
+    Axis,
+    Budget,
+    BudgetName,
+    Experiment,
+    Measure,
+    Settings,
+    networks,
+    vary,
+)
 
-PLASTIC: tuple[RuleName, ...] = ("gradient", "hebbian")
-ALL: tuple[RuleName, ...] = (*PLASTIC, "none")
+PLASTIC = ("gradient", "hebbian")
+ALL = (*PLASTIC, "none")
 
-PAPER_SIZES: dict[CellName, int] = {"rnn": 256, "lstm": 128}
-LAPTOP_SIZES: dict[CellName, int] = {"rnn": 128}
-SMOKE_SIZES: dict[CellName, int] = {"rnn": 16}
-
-FEW_SHOT_PLASTICITY: dict[RuleName, RuleSettings] = {
-    "hebbian": RuleSettings(base_eta=1.0, base_decay=0.03),
-    "gradient": RuleSettings(base_eta=0.5, base_decay=0.03),
-    "none": RuleSettings(),
-}
-"""Rates for images, chosen in a few short runs on glyphs, seed 0: with the paper's 0.1 and 0.1
-plastic networks learn slower."""
-
+PAPER_SIZES = {"rnn": 256, "lstm": 128}
+LAPTOP_SIZES = {"rnn": 128}
+SMOKE_SIZES = {"rnn": 16}
 
 LAPTOP_SETTINGS: Settings = {
     "schedule": "cosine",  # in so few steps the last of them should be small
@@ -38,6 +36,19 @@ LAPTOP_SETTINGS: Settings = {
 """What lets networks of 128 units learn in a few thousand steps, chosen in short runs, seed 0; the
 paper has 10⁻³, 4, 0.1 and 0.1."""
 
+MEASURES = {
+    "copy": (Measure("score", "error at recall"),),
+    "cue-reward": (
+        Measure("score", "error, query half alone"),
+        Measure("loss", "error, all steps (published)"),
+    ),
+    "regression": (
+        Measure("score", "error over queries"),
+        Measure("within_0.05", "queries within 0.05", percent=True),
+    ),
+}
+"""What is reported of each task. Errors are mean squared errors."""
+
 _LONG_EPISODES: Settings = {"network.plasticity.base_eta": 0.3}
 """At 1.0 the fast weights of an untrained network overflow in forty steps."""
 
@@ -46,13 +57,15 @@ def _sequence(
     name: str,
     claim: str,
     *axes: Axis,
+    task: str,
     steps: int,
     laptop_steps: int,
-    rules: Iterable[RuleName] = ALL,
-    paper_sizes: Mapping[CellName, int] = PAPER_SIZES,
-    laptop_sizes: Mapping[CellName, int] = LAPTOP_SIZES,
+    rules: Iterable[str] = ALL,
+    paper_sizes: Mapping[str, int] = PAPER_SIZES,
+    laptop_sizes: Mapping[str, int] = LAPTOP_SIZES,
     laptop: Settings | None = None,
     laptop_only: Mapping[str, tuple[str, ...]] | None = None,
+    settings: Settings | None = None,
     **others: Any,
 ) -> Experiment:
     """Return an experiment on a sequence task, with the budgets that most of them have."""
@@ -81,7 +94,9 @@ def _sequence(
             only={axis.name: tuple(axis.points)[: 2 - i] for i, axis in enumerate(axes)},
         ),
     }
-    return Experiment(name, claim, axes=axes, budgets=budgets, **others)
+    fixed = {"task": task, **(settings or {})}
+    measures = MEASURES[task]
+    return Experiment(name, claim, budgets, settings=fixed, axes=axes, measures=measures, **others)
 
 
 def _cue_reward(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
@@ -103,7 +118,7 @@ def _regression(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment
 
 _MODULATION = Axis("modulation", {"on": {}, "off": {"network.plasticity.modulation": False}})
 
-_ALL = (
+PAPER = (
     _cue_reward(
         "cue-reward",
         "With either plastic rule a network learns within an episode which cue brings which "
@@ -240,78 +255,5 @@ _ALL = (
         rules=PLASTIC,
         settings={"regression.kind": "mlp"},
     ),
-    Experiment(
-        name="few-shot",
-        claim="Plastic networks classify images of classes that they have seen once; an ordinary "
-        "network of equal size stays at chance.",
-        task="few-shot",
-        axes=(vary("encoder", ("conv4", "resnet12"), "network.encoder"),),
-        figures=("curves", "eta"),
-        budgets={
-            "paper": Budget(
-                networks=networks({"rnn": 512, "lstm": 256}),
-                seeds=(0, 1, 2, 3),
-                settings={
-                    "steps": 40_000,
-                    "eval_every": 1_000,
-                    "weight_decay": 5e-4,
-                    "schedule": "cosine",
-                    "network.rectify": True,
-                },
-            ),
-            "laptop": Budget(
-                networks=networks(LAPTOP_SIZES, plasticity=FEW_SHOT_PLASTICITY),
-                seeds=(0, 1, 2),
-                settings={
-                    "steps": 2_000,
-                    "batch_size": 32,
-                    "learning_rate": 3e-3,
-                    "schedule": "cosine",
-                    "eval_every": 200,
-                    "network.filters": 32,
-                    "few_shot.query_sampling": "independent",
-                },
-                only={"encoder": ("conv4",)},
-                encoder={
-                    "network.model": "prototypical",
-                    "network.filters": 32,
-                    "few_shot.n_way": 20,
-                    "few_shot.n_query": 20,
-                    "steps": 600,
-                    "batch_size": 8,
-                    "learning_rate": 2e-3,
-                    "schedule": "cosine",
-                    "eval_every": 150,
-                    "eval_episodes": 100,
-                },
-            ),
-            "smoke": Budget(
-                networks=networks(SMOKE_SIZES, plasticity=FEW_SHOT_PLASTICITY),
-                seeds=(0, 1),
-                settings={
-                    "steps": 40,
-                    "batch_size": 16,
-                    "eval_every": 10,
-                    "eval_episodes": 50,
-                    "network.filters": 4,
-                },
-                only={"encoder": ("conv4",)},
-                encoder={
-                    "network.model": "prototypical",
-                    "network.filters": 4,
-                    "steps": 20,
-                    "batch_size": 8,
-                    "eval_every": 10,
-                    "eval_episodes": 20,
-                },
-            ),
-        },
-        note="On images the published settings have networks twice as wide as elsewhere. The paper "
-        "trains encoder and network end to end, and so does the budget `paper`; in "
-        "the others the encoder is trained before, as a prototypical network, and kept. The "
-        "published cosine ends at a tenth of the first step size, ours at nearly nothing.",
-    ),
 )
-
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
-"""All experiments by their name."""
+"""All experiments on sequences."""

@@ -1,6 +1,7 @@
 """Checks of what only torch has, tensors and generators; for numbers: `plastic_envs.checks`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,3 +39,29 @@ def described(value: object) -> str:
         return f"a nested {value.dtype} tensor"
     layout = "" if value.layout is torch.strided else f"{value.layout} "
     return f"{layout}{value.dtype} {list(value.shape)} on {value.device}"
+
+
+def check_starts(starts: Tensor, shape: tuple[int, int], device: torch.device) -> None:
+    """Refuse, under its name, an `episode_starts` of another form."""
+    if (
+        not isinstance(starts, Tensor)
+        or starts.dtype != torch.bool
+        or starts.shape != shape
+        or starts.device != device
+    ):
+        raise ValueError(
+            f"episode_starts must be bool {list(shape)} on {device}, got {described(starts)}"
+        )
+
+
+def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
+    """Make a sequence of one step: [B, …] to [B, 1, …], in every tensor of a mapping.
+
+    Raises:
+        ValueError: If there is something else than tensors, called by the name.
+    """
+    if isinstance(inputs, Mapping):
+        return {key: add_time_axis(part, f"{name}[{shown(key)}]") for key, part in inputs.items()}
+    if not isinstance(inputs, Tensor) or inputs.dim() < 1:
+        raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
+    return inputs.unsqueeze(1)

@@ -69,7 +69,7 @@ def train(config: RLConfig) -> Record:
     """Train an agent; return its last evaluation, and the validation scores before as `curve`."""
     env = make_vec(config, config.num_envs, "train")
     validation = make_evaluation_vec(config, config.eval_episodes, "validation")
-    size = config.network.hidden_size
+    size = config.network.core_settings["hidden_size"]
     model: Any = importlib.import_module("sb3_contrib").RecurrentPPO(
         "MlpLstmPolicy",
         VectorEnvAdapter(env),

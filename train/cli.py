@@ -1,11 +1,12 @@
 """The `plastic` command: finds out what is asked for, and ends well whatever comes.
 
-What the subcommands do is in `train.commands`, which is imported when one of them is asked for: it
+What a subcommand does is in a file of `train.commands`, which is imported when it is asked for: it
 needs PyTorch, for whose import `plastic --help` need not wait.
 """
 
 import contextlib
 import difflib
+import importlib
 import io
 import logging
 import os
@@ -40,7 +41,7 @@ COMMANDS = {
     "reproduce": "Run experiments of the paper: what is missing is run, what was cut off goes on.",
     "report": "Write a page of figures and tables of what was reproduced.",
 }
-"""The subcommands, each a function of `train.commands`, with what they do."""
+"""The subcommands, each a file of `train.commands`, with what they do."""
 
 _HELP = ("-h", "--help")
 _STOPPED = 128  # and the number of a signal: the exit status of programs that it ends
@@ -101,11 +102,17 @@ def _run(words: list[str], processes: "Processes | None") -> int:
     if name not in COMMANDS:
         logger.error("%s", _no_command(name))
         return 2
-    import train.commands
-
-    function = getattr(train.commands, name.replace("-", "_"))
     first = processes is None or processes.is_first
-    call = _parsed(function, name, words[1:], first=first)
+    module = importlib.import_module(f"train.commands.{name.replace('-', '_')}")
+    call: Callable[[], None] | int
+    try:
+        function = module.command(words[1:]) if hasattr(module, "command") else module.run
+    except ValueError as error:
+        if first:
+            logger.error("%s; plastic %s --help tells the options", error, name)
+        call = 2
+    else:
+        call = _parsed(function, name, words[1:], first=first)
     if isinstance(call, int):
         if call and processes is not None:
             processes.let_first_speak()

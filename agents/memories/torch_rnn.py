@@ -1,8 +1,8 @@
-"""`TorchCore`: `torch.nn.LSTM`, `GRU` and `RNN` as recurrent cores."""
+"""`TorchCore`: `torch.nn.LSTM`, `GRU` and `RNN` as cores."""
 
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +10,43 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.tree import map_tree
-from plastic_envs.checks import shown
+from plastic_envs.checks import check_choice, check_count, check_int, shown
 
 Indices = NDArray[np.int64]
 
+_LARGEST = 2**30  # weights of a layer
 _PADDING = 128  # steps whose computation takes about as long as a call (LSTM 64 and 128, CPU)
+
+
+def lstm(input_size: int, hidden_size: int = 128, num_layers: int = 1) -> "TorchCore":
+    """Make a core of `torch.nn.LSTM`."""
+    return _made(nn.LSTM, input_size, hidden_size, num_layers)
+
+
+def gru(input_size: int, hidden_size: int = 128, num_layers: int = 1) -> "TorchCore":
+    """Make a core of `torch.nn.GRU`."""
+    return _made(nn.GRU, input_size, hidden_size, num_layers)
+
+
+def rnn(
+    input_size: int,
+    hidden_size: int = 128,
+    num_layers: int = 1,
+    nonlinearity: Literal["tanh", "relu"] = "tanh",
+) -> "TorchCore":
+    """Make a core of `torch.nn.RNN`."""
+    check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+    return _made(nn.RNN, input_size, hidden_size, num_layers, nonlinearity=nonlinearity)
+
+
+def _made(
+    kind: Callable[..., nn.RNNBase], input_size: int, hidden_size: int, num_layers: int, **more: Any
+) -> "TorchCore":
+    given = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+    sizes = {name: check_int(name, size, minimum=1) for name, size in given.items()}
+    count = 4 * sizes["hidden_size"] * (sizes["input_size"] + sizes["hidden_size"])  # at most
+    check_count("the weights", count * sizes["num_layers"], _LARGEST, **sizes)
+    return TorchCore(kind(**sizes, batch_first=True, **more))
 
 
 class HiddenState(NamedTuple):
@@ -108,7 +140,7 @@ class TorchCore(nn.Module):
     def step(
         self, x: Tensor, state: TorchState | None = None, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, TorchState]:
-        """Take one step, as `RecurrentCore.step` says."""
+        """Take one step, as `Core.step` says."""
         starts = None if episode_starts is None else episode_starts.unsqueeze(1)
         output, state = self(x.unsqueeze(1), state, starts)
         return output.squeeze(1), state

@@ -1,12 +1,13 @@
 """Prototypical networks: the nearest class mean of learned embeddings."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from agents.plastic.network import add_time_axis
-from agents.tensors import check_leaves
+from agents.tensors import add_time_axis, check_leaves, check_starts
+from agents.tree import map_tree
 from agents.vision.encoders import ImageEncoder
 from agents.vision.label_encoder import ImageEmbedder
 from plastic_envs.checks import check_bool, check_count, check_instance, check_int
@@ -65,25 +66,69 @@ class PrototypicalNetwork(ImageEmbedder):
             like.new_zeros(batch_size, size),
         )
 
-    def forward(self, inputs: Any, state: Prototypes | None = None) -> tuple[Tensor, Prototypes]:
+    @property
+    def output_size(self) -> int:
+        """Entries of an output: the logit of each class."""
+        return self.num_labels
+
+    def forward(
+        self, x: Any, state: Prototypes | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Prototypes]:
         """Run over a sequence.
 
         Args:
-            inputs: As for `ImageEmbedder`, [B, T, …].
+            x: Inputs as for `ImageEmbedder`, [B, T, …].
             state: State to carry on from; None at the start of an episode.
+            episode_starts: bool [B, T], true where the state is reset before the step.
 
         Returns:
             Logits [B, T, num_labels] and the state after the last step.
 
         Raises:
-            ValueError: If inputs or state have another form.
+            ValueError: If an argument has another form.
         """
-        embedding, label = self.embeddings_and_labels(inputs)
+        embedding, label = self.embeddings_and_labels(x)
         initial = self.initial_state(len(label))
         if state is None:
             state = initial
         check_instance("state", state, Prototypes, "Prototypes or None")
         check_leaves("the state holds", state, [leaf.shape for leaf in initial], initial.sums)
+        if episode_starts is None:
+            return self._piece(embedding, label, state)
+        steps = label.shape[1]
+        check_starts(episode_starts, (len(label), steps), label.device)
+        cuts = episode_starts.any(dim=0).nonzero().flatten().tolist() if steps > 1 else []
+        logits = []
+        for begin, end in pairwise(sorted({0, *cuts, steps})):
+            state = _reset(state, episode_starts[:, begin])
+            part, state = self._piece(embedding[:, begin:end], label[:, begin:end], state)
+            logits.append(part)
+        return torch.cat(logits, dim=1), state
+
+    def step(
+        self, x: Any, state: Prototypes | None = None, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Prototypes]:
+        """Take one step, for acting.
+
+        Args:
+            x: Inputs as for `forward`, without the time axis.
+            state: State before the step; None at the start of an episode.
+            episode_starts: bool [B].
+
+        Returns:
+            Logits [B, num_labels] and the state after the step.
+
+        Raises:
+            ValueError: As for `forward`.
+        """
+        starts = None if episode_starts is None else add_time_axis(episode_starts, "episode_starts")
+        logits, state = self(add_time_axis(x), state, starts)
+        return logits.squeeze(1), state
+
+    def _piece(
+        self, embedding: Tensor, label: Tensor, state: Prototypes
+    ) -> tuple[Tensor, Prototypes]:
+        """Run over steps in which no episode starts."""
         sums, counts, last = state
         labelled = embedding
         if self.delayed:
@@ -97,18 +142,27 @@ class PrototypicalNetwork(ImageEmbedder):
         logits = -(embedding.unsqueeze(-2) - prototypes).square().sum(dim=-1)
         return logits, Prototypes(sums[:, -1], counts[:, -1], embedding[:, -1])
 
-    def step(self, inputs: Any, state: Prototypes | None = None) -> tuple[Tensor, Prototypes]:
-        """Take one step, for acting.
 
-        Args:
-            inputs: As for `forward`, without the time axis.
-            state: State before the step; None at the start of an episode.
+def prototypical(
+    input_size: int, *, delayed: bool = False, output_size: int, encoder: nn.Module
+) -> PrototypicalNetwork:
+    """Make a `PrototypicalNetwork` as a core.
 
-        Returns:
-            Logits [B, num_labels] and the state after the step.
+    Args:
+        input_size: Not used.
+        delayed: Whether a label comes one step after its image.
+        output_size: Number of classes.
+        encoder: Makes the embeddings of images; or an `ImageEmbedder`, whose `image_encoder` does.
 
-        Raises:
-            ValueError: As for `forward`.
-        """
-        logits, state = self(add_time_axis(inputs), state)
-        return logits.squeeze(1), state
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    images: Any = encoder.image_encoder if isinstance(encoder, ImageEmbedder) else encoder
+    return PrototypicalNetwork(images, output_size, delayed=delayed)
+
+
+def _reset(state: Prototypes, starts: Tensor) -> Prototypes:
+    """Forget the episodes of samples where another one starts, bool [B]."""
+    return map_tree(
+        lambda leaf: leaf.masked_fill(starts.view(-1, *[1] * (leaf.dim() - 1)), 0), state
+    )

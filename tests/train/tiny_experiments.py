@@ -13,7 +13,7 @@ from train.experiments.sweep import Axis, Budget, Experiment, First, networks, v
 from train.reinforcement.config import RLConfig
 from train.runs.run_folder import open_run
 
-TINY = {"cue_reward.num_cues": 2, "cue_reward.cue_size": 3, "cue_reward.episode_length": 6}
+TINY = {"task_settings.num_cues": 2, "task_settings.cue_size": 3, "task_settings.episode_length": 6}
 STEPS = {"steps": 6, "batch_size": 4, "eval_every": 3, "eval_episodes": 8}
 
 
@@ -27,7 +27,7 @@ def make_experiment(
 
 
 NOISE = make_experiment(
-    axes=(vary("noise", (0.1, 0.5), "cue_reward.noise"),), measures=MEASURES["cue-reward"]
+    axes=(vary("noise", (0.1, 0.5), "task_settings.noise"),), measures=MEASURES["cue-reward"]
 )
 
 
@@ -37,13 +37,13 @@ LONG = make_experiment(rules=("none",), settings={"steps": 80, "eval_every": 8})
 
 def few_shot_experiment(image_file, rules=("hebbian",)):
     images = {
-        "few_shot.n_way": 3,
-        "few_shot.n_query": 3,
-        "few_shot.source": "arrays",
-        "few_shot.root": str(image_file),
+        "task_settings.n_way": 3,
+        "task_settings.n_query": 3,
+        "task_settings.source": "arrays",
+        "task_settings.root": str(image_file),
         "network.filters": 4,
     }
-    encoder = {**STEPS, **images, "task": "few-shot", "network.model": "prototypical"}
+    encoder = {**STEPS, **images, "task": "few-shot", "network.core": "prototypical"}
     first = (First("encoder_run", encoder),)
     return make_experiment("images", "few-shot", rules, settings=images, first=first)
 
@@ -51,7 +51,7 @@ def few_shot_experiment(image_file, rules=("hebbian",)):
 def rl_experiment(name="maze", lesson=True):
     """Return an experiment of agents of a fraction of a second, with a lesson before each."""
     agents = {
-        "hebbian-rnn": {"network.rule": "hebbian", "network.hidden_size": 4},
+        "hebbian-rnn": {"network.rule": "hebbian", "network.core_settings.hidden_size": 4},
         "mlp": {"network.core": "mlp", "previous_action_reward": False},
     }
     settings = {

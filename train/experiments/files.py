@@ -7,13 +7,13 @@ import json
 import math
 import re
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 from plastic_envs.checks import shown
-from train.experiments.sweep import NAMES, NETWORK_NAMES, Config, flat
+from train.experiments.sweep import NAMES, NETWORK_NAMES, Config
 from train.runs.run_folder import Record
+from train.settings import flat
 from train.wording import printable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -90,7 +90,7 @@ def check_named(path: Path, content: Record, declared: Config) -> None:
 
     They are told before anything is made of them: names may stand for modules to import.
     """
-    ours, theirs = flat(asdict(declared)), flat(content)
+    ours, theirs = flat(declared), flat(content)
     kinds = [(content.get("kind"), json.loads(declared.to_json()).get("kind"))]
     pairs = [(theirs.get(name), ours[name]) for name in (*NAMES, *NETWORK_NAMES) if name in ours]
     for got, expected in (*kinds, *pairs, (content.get("seed"), declared.seed)):

@@ -16,12 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from plastic_envs.tasks import FewShot, SequenceTask
-from plastic_envs.tasks.base import at
 from train.experiments.sweep import PLACES, Config
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
@@ -36,7 +33,7 @@ TEST_EPISODES = 2_000
 PLAYED_EPISODES = 1_000  # of agents, which act in every step of them
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _PATIENCE = 10.0  # seconds for another process to make the folder
-_BLOCK = 250  # episodes of the oracle at a time: its features take memory
+_ORACLE_EPISODES = 1_000  # the first of them
 
 AnyFolder = RunFolder | RLRunFolder
 
@@ -185,25 +182,16 @@ def _score_network(folder: RunFolder, num_episodes: int) -> Record:
 def _references(task: SequenceTask, seed: int, scored_share: float) -> dict[str, Record]:
     """Return the measures of chance, oracle and optimum, as far as they are known."""
     found: dict[str, Record] = {"chance": {"score": task.chance_score}}
-    found[task.oracle_name] = oracle = oracle_scores(task, seed)
-    if task.optimal_score not in (None, oracle["score"]):
+    if task.chance_score is None:
+        found = {"random actions": {"score": task.random_score}}
+    found[task.oracle_name] = oracle = task.oracle_measures(_ORACLE_EPISODES, seed)
+    if task.optimal_score != oracle.get("score"):
         found["optimum"] = {"score": task.optimal_score}
     return {
         name: {**measures, "loss": measures["score"] * scored_share}
         for name, measures in found.items()
-        if measures["score"] is not None
+        if measures.get("score") is not None
     }
-
-
-def oracle_scores(task: SequenceTask, seed: int, num_episodes: int = 1_000) -> Record:
-    """Return the oracle's measures on the first test episodes."""
-    episodes = task.sample_episodes(num_episodes, seed)
-    parts = [slice(start, start + _BLOCK) for start in range(0, num_episodes, _BLOCK)]
-    answers = np.concatenate([task.oracle(at(episodes.observations, part)) for part in parts])
-    measures: dict[str, NDArray[np.float64]] = task.measures(
-        task.rewards(answers, episodes.targets), episodes.scored
-    )
-    return {name: float(values.mean()) for name, values in measures.items()}
 
 
 def _end_with_parent() -> None:

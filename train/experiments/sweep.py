@@ -4,14 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal, TypeVar
 
 from plastic_envs.checks import check_choice, shown
+from train import parts
 from train.reinforcement.config import RLConfig
-from train.supervised.config import TrainConfig, from_dict
+from train.settings import changed
+from train.supervised.config import TrainConfig
 
 BudgetName = Literal["paper", "laptop", "smoke"]
 FigureName = Literal["curves", "comparison", "eta"]
@@ -22,8 +23,8 @@ Settings = Mapping[str, Any]
 PLACES = ("encoder_run", "start_from")
 """Settings that say where a run lies that another one takes something over from."""
 
-NAMES = ("task", "env", "previous_action_reward")
-NETWORK_NAMES = tuple(f"network.{name}" for name in ("core", "model", "rule", "cell"))
+NAMES = ("task", "env")
+NETWORK_NAMES = ("network.core", "network.rule", "network.cell")
 """Settings that name what is made; the defaults of others depend on them."""
 
 _WORDS = {"hebbian": "Hebbian", "oja": "Oja", "none": "no plasticity,"}
@@ -85,12 +86,12 @@ def networks(
     for (cell, size), rule in product(sizes.items(), rules):
         units = size * 3 // 2 if rule == "none" else size
         settings = {
-            f"network.plasticity.{k}": v for k, v in (plasticity or {}).get(rule, {}).items()
+            f"network.rule_settings.{k}": v for k, v in (plasticity or {}).get(rule, {}).items()
         }
         points[f"{rule}-{cell}"] = {
             "network.rule": rule,
             "network.cell": cell,
-            "network.hidden_size": units,
+            "network.core_settings.hidden_size": units,
             **settings,
         }
         titles[f"{rule}-{cell}"] = f"{_WORDS.get(rule, rule)} {cell.upper()} {units}"
@@ -274,14 +275,7 @@ def made(kind: type[_C], settings: Settings) -> _C:
     Raises:
         ValueError: If there is no such setting, or one does not fit.
     """
-    nested: dict[str, Any] = {}
-    for name, value in settings.items():
-        *heads, last = name.split(".")
-        inner = nested
-        for head in heads:
-            inner = inner.setdefault(head, {})
-        inner[last] = value
-    return from_dict(kind, nested)
+    return changed(kind(), settings)
 
 
 def differences(config: Config) -> dict[str, Any]:
@@ -289,29 +283,5 @@ def differences(config: Config) -> dict[str, Any]:
 
     `made` makes the same settings of them, but for `PLACES`, which are left out.
     """
-    ours, plain = flat(asdict(config)), _defaults(type(config))
-    names = {name: ours[name] for name in (*NAMES, *NETWORK_NAMES) if name in ours}
-    defaults = _defaults(type(config), *names.items())
-    return {
-        name: value
-        for name, value in ours.items()
-        if name not in PLACES
-        and value != (plain if name in names else defaults).get(name, object())
-    }
-
-
-@lru_cache(maxsize=256)
-def _defaults(kind: type[Config], *names: tuple[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run of which nothing but these is set."""
-    return flat(asdict(made(kind, dict(names))))
-
-
-def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return what nested dictionaries hold, by dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
+    found = parts.differences(config)
+    return {name: value for name, value in found.items() if name not in PLACES}

@@ -21,7 +21,7 @@ def new_agent(config: RLConfig, env: VectorEnv[Any, Any, Any], seed: int | None)
     Raises:
         ValueError: If the environment does not suit.
     """
-    policy_kwargs = config.network.policy_kwargs()
+    policy_kwargs = config.policy_kwargs()
     if isinstance(env.single_action_space, spaces.Box):
         policy_kwargs["log_std_init"] = config.ppo.log_std_init
     return RecurrentPPO(

@@ -28,6 +28,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from plastic_envs.checks import check_choice, check_int, shown
+from train.network import Network
 from train.reinforcement.config import RLConfig, is_rl_config
 from train.runs.checkpoints import (
     Record,
@@ -43,7 +44,8 @@ from train.runs.checkpoints import (
 )
 from train.runs.files import read_text, write_bytes
 from train.runs.folder import AnyName, CheckpointName, Folder, read_records, reading_settings
-from train.supervised.config import Network, TrainConfig, read_settings
+from train.settings import read_settings
+from train.supervised.config import TrainConfig
 
 if TYPE_CHECKING:
     from agents.sb3 import RecurrentPPO

@@ -5,21 +5,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import plastic_envs  # noqa: F401 (registers the environments)
 from agents import PlasticNetwork
 from plastic_envs.checks import check_int
+from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
-from plastic_envs.tasks.draws import FloatArray
+from train.network import Network
 from train.runs.run_folder import CheckpointName, Record, RunFolder
 from train.scoring.objectives import objective_of
 from train.supervised.batches import Inputs, blocks, inputs_of
-from train.supervised.config import Network, TrainConfig
+from train.supervised.config import TrainConfig
 from train.supervised.training import evaluation_seed
 
 AGREEMENT = 1e-3
@@ -80,14 +79,14 @@ def evaluate(
     network, step = folder.load_network(checkpoint)
     task = config.task_for("test")
     seed = evaluation_seed(config) if seed is None else seed
-    played = act(network, config.env_id, config.task_kwargs("test"), num_episodes, seed)
+    played = act(network, config, num_episodes, seed)
     episodes = task.sample_episodes(num_episodes, seed)
     outputs = answer(network, inputs_of(episodes.observations))
     difference = float(np.abs(outputs.numpy() - played.outputs).max())
     return {
         "run": str(folder.path),
         "task": config.task,
-        **network_names(config),
+        **config.network.words,
         "checkpoint": checkpoint,
         "step": step,
         "episodes": num_episodes,
@@ -97,17 +96,9 @@ def evaluate(
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
-        "oracle": task.score(task.oracle(episodes.observations), episodes),
+        "oracle": task.oracle_measures(num_episodes, seed).get("score"),
         "optimum": task.optimal_score,
     }
-
-
-def network_names(config: TrainConfig) -> Record:
-    """Return what a run trains, in the fewest words."""
-    network = config.network
-    if network.model == "prototypical":
-        return {"rule": network.model, "cell": network.encoder, "hidden_size": network.filters}
-    return {"rule": network.rule, "cell": network.cell, "hidden_size": network.hidden_size}
 
 
 def summary(measures: Mapping[str, NDArray[np.float64]]) -> Record:
@@ -120,20 +111,17 @@ def summary(measures: Mapping[str, NDArray[np.float64]]) -> Record:
     return record
 
 
-def act(
-    network: Network, env_id: str, task_kwargs: dict[str, Any], num_episodes: int, seed: int
-) -> Played:
+def act(network: Network, config: TrainConfig, num_episodes: int, seed: int) -> Played:
     """Play episodes in the vector environment, one `network.step` per time step.
 
     Args:
         network: The agent.
-        env_id: Gymnasium id of a sequence task.
-        task_kwargs: Keyword arguments of the task.
+        config: Settings of its run.
         num_episodes: Number B of episodes.
         seed: Environment seed; the first B episodes of its stream are played.
     """
     num_envs = min(num_episodes, _BLOCK)
-    envs = gym.make_vec(env_id, num_envs=num_envs, **task_kwargs)
+    envs = config.make_vec(num_envs, "test")
     task: SequenceTask = envs.unwrapped.task  # type: ignore[attr-defined]
     objective = objective_of(task)
     rounds = []

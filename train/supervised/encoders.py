@@ -1,8 +1,8 @@
 """Image encoders of networks: where they are in one, and taking over that of another run."""
 
 from agents import ImageEmbedder, PlasticNetwork
+from train.network import Network
 from train.runs.run_folder import RunFolder
-from train.supervised.config import Network
 
 
 def image_encoder_of(network: Network) -> ImageEmbedder:

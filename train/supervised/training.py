@@ -22,12 +22,13 @@ from agents import ImageLabelEncoder, PlasticNetwork, Probes
 from plastic_envs.images import SPLITS
 from plastic_envs.tasks import FewShot, SequenceTask
 from train.figures.drawing import episode_figure
+from train.network import Network
 from train.runs.files import naming
 from train.runs.run_folder import Record, RunFolder
 from train.scoring.objectives import masked_mean, objective_of
 from train.seeds import Supervised, derived_seed, seed_sequence
 from train.supervised.batches import Batch, Sampler, blocks, embedded, share_of, whole
-from train.supervised.config import Network, TrainConfig
+from train.supervised.config import TrainConfig
 from train.supervised.distributed import ALONE, Processes
 from train.supervised.encoders import image_encoder_of, load_image_encoder
 
@@ -325,16 +326,3 @@ def _tag(name: str) -> str:
     if name in ("train_loss", "grad_norm"):
         return f"train/{name.removeprefix('train_')}"
     return f"plasticity/{name}"
-
-
-def default_folder(config: TrainConfig) -> Path:
-    """Return where a run is kept if nobody says: `runs/TASK-RULE-CELL-HIDDEN-seedN`.
-
-    A prototypical network's is `runs/TASK-prototypical-ENCODER-FILTERS-seedN`.
-    """
-    network = config.network
-    if network.model == "prototypical":
-        name = f"prototypical-{network.encoder}-{network.filters}"
-    else:
-        name = f"{network.rule}-{network.cell}-{network.hidden_size}"
-    return Path("runs") / f"{config.task}-{name}-seed{config.seed}"

@@ -11,10 +11,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plastic_envs.tasks.interactive import ConstantPlayer, Player, RandomPlayer
 
 import plastic_envs
 from plastic_envs import InteractiveEnv, InteractiveVectorEnv, SequenceEnv, make_task
-from plastic_envs.tasks.interactive import ConstantPlayer, Player, RandomPlayer
 
 quick = settings(max_examples=10, deadline=None, database=None)
 seeds = st.integers(0, 2**32 - 1)

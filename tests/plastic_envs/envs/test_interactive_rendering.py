@@ -1,7 +1,6 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-
 from plastic_envs.interactive_rendering import _way
 
 IDS = ["PlasticBandit-v0", "PlasticMaze-v0", "PlasticTargetSearch-v0"]

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from gymnasium import spaces
+from plastic_envs.tasks.interactive import ConstantPlayer, RandomPlayer
 
 from plastic_envs import make_task
 from plastic_envs.tasks.bandit import (
@@ -11,7 +12,6 @@ from plastic_envs.tasks.bandit import (
     UpperConfidenceBound,
     WinStayLoseShift,
 )
-from plastic_envs.tasks.interactive import ConstantPlayer, RandomPlayer
 from plastic_envs.tasks.maze import KnowsGoal, Walker
 from plastic_envs.tasks.target_search import BLANK
 

@@ -54,7 +54,7 @@ def test_the_demo_compares_three_networks_and_goes_on_with_what_is_there(command
     assert code == 0
     assert [row["rule"] for row in rows] == ["gradient", "hebbian", "none"]
     assert len({tuple(row) for row in rows}) == 1
-    assert all(row["agree"] and row["seconds"] > 0 for row in rows)
+    assert all(row["agree"] and row["seconds"] >= 0 for row in rows)
     assert {row["figure"] for row in rows} == {str(tmp_path / "demo" / "comparison.png")}
     assert (tmp_path / "demo" / "comparison.png").stat().st_size > 0
 

@@ -505,7 +505,7 @@ def test_the_report_is_one_page_and_says_what_is_missing(command, declared, here
 
 
 def test_regression_is_reported_beside_its_oracle(command, declared, here, tmp_path):
-    settings = {"regression.num_support": 4, "regression.num_query": 3}
+    settings = {"task_settings.num_support": 4, "task_settings.num_query": 3}
     measures = MEASURES["regression"]
     declared(make_experiment("line", "regression", settings=settings, measures=measures))
     command("reproduce", "line", "--budget", "smoke", "--out", tmp_path)
@@ -541,7 +541,7 @@ def test_few_shot_is_reported_with_the_time_of_its_encoder(
     assert command("report", "--out", tmp_path)[0] == 0
     page = (tmp_path / "report.html").read_text()
     assert "accuracy, first query (published)" in page
-    assert "encoder_run: network.model" in page
+    assert "encoder_run: network.core" in page
     [chance] = (row for row in table(section) if row.name == "chance")
     assert [cell.mean for cell in chance.cells] == ["33.3 %"] * 2
 

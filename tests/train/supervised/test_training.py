@@ -38,7 +38,7 @@ def start(config, path, **kwargs):
         *({"rule": r, "cell": c} for r in ("gradient", "hebbian", "none") for c in ("rnn", "lstm")),
         {"task": "few-shot"},
         {"task": "few-shot", "encoder": "resnet12", "filters": 1},  # it drops at random
-        {"task": "few-shot", "model": "prototypical", "augment": True},
+        {"task": "few-shot", "core": "prototypical", "augment": True},
     ],
     ids=str,
 )
@@ -87,7 +87,7 @@ def test_a_run_of_no_steps_scores_the_initial_network(make_run):
     ("best_of", "settings"),
     [
         (min, {"learning_rate": 3.0}),  # an error
-        (max, {"task": "few-shot", "model": "prototypical", "learning_rate": 0.1, "seed": 2}),
+        (max, {"task": "few-shot", "core": "prototypical", "learning_rate": 0.1, "seed": 2}),
     ],
     ids=str,
 )

@@ -35,7 +35,7 @@ _TITLES = {
 
 def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = True) -> Axis:
     """Return the axis of agents that are compared."""
-    rates = {f"network.plasticity.{name}": value for name, value in plasticity.items()}
+    rates = {f"network.rule_settings.{name}": value for name, value in plasticity.items()}
     points: dict[str, Settings] = {}
     for rule in ("hebbian", "gradient"):
         for cell in ("rnn", "lstm"):
@@ -43,7 +43,7 @@ def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = 
     points["lstm"] = {"network.core": "lstm"}
     points["mlp-last"] = {"network.core": "mlp"}
     points["mlp"] = {"network.core": "mlp", "previous_action_reward": False}
-    size = {"network.hidden_size": hidden_size}
+    size = {"network.core_settings.hidden_size": hidden_size}
     kept = {
         name: {**settings, **size}
         for name, settings in points.items()

@@ -25,7 +25,7 @@ MEASURES = (
     Measure("score", "accuracy, all queries", percent=True),
 )
 
-_PROTOTYPICAL: Settings = {"task": "few-shot", "network.model": "prototypical"}
+_PROTOTYPICAL: Settings = {"task": "few-shot", "network.core": "prototypical"}
 
 
 def _encoder(steps: int, **settings: Any) -> First:
@@ -36,8 +36,8 @@ def _encoder(steps: int, **settings: Any) -> First:
 
 _LAPTOP_ENCODER = {
     "network.filters": 32,
-    "few_shot.n_way": 20,
-    "few_shot.n_query": 20,
+    "task_settings.n_way": 20,
+    "task_settings.n_query": 20,
     "learning_rate": 2e-3,
     "schedule": "cosine",
     "eval_episodes": 100,
@@ -51,7 +51,7 @@ _LAPTOP: Settings = {
     "schedule": "cosine",
     "eval_every": 200,
     "network.filters": 32,
-    "few_shot.query_sampling": "independent",
+    "task_settings.query_sampling": "independent",
 }
 _SMOKE: Settings = {
     "steps": 40,
@@ -67,7 +67,7 @@ def _methods(*each: Axis) -> Axis:
 
     It is that very run: nothing of it is trained any more, and it is scored on their task.
     """
-    untrained = {"network.model": "prototypical", "steps": 0, "fine_tune": True}
+    untrained = {"network.core": "prototypical", "steps": 0, "fine_tune": True}
     points: dict[str, Settings] = {"prototypical": untrained}
     titles = {"prototypical": "prototypical network"}
     for axis in each:
@@ -121,14 +121,14 @@ IMAGES = (
         name="few-shot-methods",
         claim="On the same embeddings of images a plastic network comes near the prototypical "
         "network, which was made for the task.",
-        settings={"task": "few-shot", "few_shot.query_sampling": "independent"},
+        settings={"task": "few-shot", "task_settings.query_sampling": "independent"},
         axes=(
             Axis(
                 "episode",
                 {
                     f"{n_way}-way {k_shot}-shot": {
-                        "few_shot.n_way": n_way,
-                        "few_shot.k_shot": k_shot,
+                        "task_settings.n_way": n_way,
+                        "task_settings.k_shot": k_shot,
                     }
                     for n_way, k_shot in ((5, 1), (5, 5), (20, 1))
                 },

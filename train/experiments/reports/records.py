@@ -129,9 +129,8 @@ class RunRecord:
         for seconds in self.seconds.values():
             check_finite(path, "seconds", seconds)
         for point in self.curve:
-            step, value = point
-            check_int("a step of the curve", step)
-            check_finite(path, "a score of the curve", value)
+            check_finite(path, "a step of the curve", point[0])
+            check_finite(path, "a score of the curve", point[1])
         check_finite(path, "score", self.scores["score"])
         check_finite(path, "interval", self.scores["interval"])
         check_scores(path, self.scores, ())

@@ -33,7 +33,7 @@ _SHOWN: dict[FigureName, str] = {
 }
 
 _HIDDEN = ("seed", "threads")
-_IN_THE_TITLE = (*NETWORK_NAMES, "network.hidden_size")
+_IN_THE_TITLE = (*NETWORK_NAMES, "network.core_settings.hidden_size")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""`plastic report`."""
+
+from pathlib import Path
+
+from train.commands.shared import print_json
+from train.experiments.command import DEFAULT_OUT
+from train.experiments.sweep import BudgetName
+from train.wording import say
+
+
+def run(
+    out: Path = DEFAULT_OUT,
+    budget: BudgetName | None = None,
+    records: Path | None = None,
+    docs: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Write a page of figures and tables of what was reproduced.
+
+    It is written as report.html, and as report.md with figures/.
+
+    Args:
+        out: Folder of the experiments; the report goes there.
+        budget: Leave out other budgets than this.
+        records: Make the page of the records in this folder instead, that of the documentation.
+        docs: Folder of the documentation, for results.md and its figures.
+        json: Print a JSON line.
+    """
+    from train.experiments.reports.report import write_report
+
+    if (records is None) != (docs is None):
+        raise ValueError("--records and --docs go together: where records are, and where a page is")
+    if records is not None and docs is not None:
+        from train.experiments.reports.page import write_page
+
+        written = write_page(records, docs)
+        print_json({"markdown": str(written)}) if json else say(str(written))
+        return
+    page, text = write_report(out, budget)
+    if json:
+        print_json({"html": str(page), "markdown": str(text)})
+    else:
+        say(f"{page}\n{text}")

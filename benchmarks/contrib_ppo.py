@@ -26,7 +26,7 @@ from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import derived_seed, make_evaluation_vec, make_vec
 from train.runs.run_folder import Record
 from train.scoring.agents import measure
-from train.scoring.networks import summary
+from train.scoring.measures import summary
 from train.seeds import Reinforcement
 
 _EXPERIMENTS = [e.name for e in EXPERIMENTS.values() if e.kind is RLConfig]

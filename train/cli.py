@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from plastic_envs.project import check_agents
 from plastic_envs.version import __version__
-from train.places import expanded
+from train.places import expanded, seeing_working_directory
 from train.wording import columns, printable, say
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ COMMANDS = {
     "evaluate": "Score a trained network or agent on test episodes.",
     "plot": "Draw learning curves and plasticity rates of runs of one task.",
     "demo": "Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them.",
-    "reproduce": "Run experiments of the paper: what is missing is run, what was cut off goes on.",
+    "reproduce": "Run experiments: what is missing is run, what was cut off goes on.",
     "report": "Write a page of figures and tables of what was reproduced.",
 }
 """The subcommands, each a file of `train.commands`, with what they do."""
@@ -57,7 +57,7 @@ def main() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter(f"%(levelname)s {who}%(message)s"))
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, handlers=[handler])
-    with _signals_stop(alone=processes is None) as received:
+    with _signals_stop(alone=processes is None) as received, seeing_working_directory():
         try:
             code = _run(sys.argv[1:], processes)
         except BaseException as error:  # noqa: BLE001 (also what a signal has become)
@@ -103,10 +103,9 @@ def _run(words: list[str], processes: "Processes | None") -> int:
         logger.error("%s", _no_command(name))
         return 2
     first = processes is None or processes.is_first
-    module = importlib.import_module(f"train.commands.{name.replace('-', '_')}")
     call: Callable[[], None] | int
     try:
-        function = module.command(words[1:]) if hasattr(module, "command") else module.run
+        function = _function(name, words[1:])
     except ValueError as error:
         if first:
             logger.error("%s; plastic %s --help tells the options", error, name)
@@ -119,6 +118,17 @@ def _run(words: list[str], processes: "Processes | None") -> int:
         return call
     call()
     return 0
+
+
+def _function(name: str, words: list[str]) -> Callable[..., None]:
+    """Return what a command calls, whose arguments are the options that its words may have.
+
+    Raises:
+        ValueError: If the words name parts of a run that there are not.
+    """
+    module = importlib.import_module(f"train.commands.{name.replace('-', '_')}")
+    function: Callable[..., None] = module.run
+    return module.command(words) if hasattr(module, "command") else function
 
 
 def _parsed(

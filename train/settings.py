@@ -13,6 +13,9 @@ from plastic_envs.checks import check_bool, check_choice, check_int, check_numbe
 
 _T = TypeVar("_T")
 
+FORMAT = "plastic-run-2"
+"""What settings of runs are called in their files."""
+
 RUN_LIMITS: dict[str, dict[str, Any]] = {
     "steps": {"minimum": 0},
     "seed": {"minimum": 0, "maximum": 2**63 - 1},
@@ -114,6 +117,28 @@ def read_settings(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+class OtherFormatError(ValueError):
+    """Settings were written by a version that had them in another form."""
+
+
+def read_run(text: str) -> dict[str, Any]:
+    """Read the settings of a run, which say what their form is.
+
+    Raises:
+        ValueError: If it is not JSON, or no object, or its form is another one.
+    """
+    data = read_settings(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"settings must be an object, got {shown(data)}")
+    if (found := data.pop("format", None)) != FORMAT:
+        raise OtherFormatError(
+            f"these are not settings of this version of plastic-envs, whose format is {FORMAT!r}, "
+            f"but {'of none' if found is None else shown(found)}: use the version that wrote them, "
+            "or train anew"
+        )
+    return data
 
 
 def from_dict(cls: type[_T], data: Any, place: str = "") -> _T:

@@ -24,9 +24,10 @@ from benchmarks.fuzz.damage import changed, damaged
 from benchmarks.fuzz.hostile import EXECUTE
 from benchmarks.fuzz.program import RefusedError, plastic
 from train.experiments import job
+from train.experiments.networks import networks
 from train.experiments.published import EXPERIMENTS
 from train.experiments.reproduce import Planned
-from train.experiments.sweep import Budget, networks
+from train.experiments.sweep import Budget
 from train.network import NetworkConfig
 from train.reinforcement.config import PPOConfig, RLConfig
 from train.reinforcement.training import train as train_agent

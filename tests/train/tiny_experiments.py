@@ -7,9 +7,10 @@ from pathlib import Path
 
 from train.experiments.executors import JobError
 from train.experiments.job import run_job
+from train.experiments.networks import networks
 from train.experiments.published.paper import MEASURES
 from train.experiments.reproduce import Planned, stages
-from train.experiments.sweep import Axis, Budget, Experiment, First, networks, vary
+from train.experiments.sweep import Axis, Budget, Experiment, First, vary
 from train.reinforcement.config import RLConfig
 from train.runs.run_folder import open_run
 

@@ -3,12 +3,14 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 
 from plastic_envs.checks import check_int
 from train.commands.shared import print_json, warn_without_kernel
+from train.devices import DeviceName
 from train.runs.run_folder import CheckpointName, RLRunFolder, open_run
 from train.wording import columns, say
 
@@ -21,6 +23,7 @@ def run(
     episodes: int = 1_000,
     seed: int | None = None,
     threads: int | None = None,
+    device: DeviceName | None = None,
     json: bool = False,
 ) -> None:
     """Score a trained network or agent on test episodes.
@@ -33,6 +36,7 @@ def run(
         episodes: Number of test episodes.
         seed: Seed of the episodes; the run's own test seed if not given.
         threads: Threads of torch; its default if not given.
+        device: Where to compute; the run's own device, if it is here, if not given.
         json: Print a JSON line.
     """
     from train.scoring.networks import evaluate as evaluate_run
@@ -41,13 +45,15 @@ def run(
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1))
     folder = open_run(run)
+    asked: dict[str, Any] = {"checkpoint": checkpoint, "num_episodes": episodes}
+    asked |= {"seed": seed, "device": device}
     if isinstance(folder, RLRunFolder):
         import agents.sb3  # noqa: F401 (as in train_rl)
         from train.scoring.agents import evaluate_agent
 
-        result = evaluate_agent(folder, checkpoint=checkpoint, num_episodes=episodes, seed=seed)
+        result = evaluate_agent(folder, **asked)
     else:
-        result = evaluate_run(folder, checkpoint=checkpoint, num_episodes=episodes, seed=seed)
+        result = evaluate_run(folder, **asked)
     if json:
         print_json(result)
     else:

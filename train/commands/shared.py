@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 Config = TypeVar("Config", TrainConfig, RLConfig)
 Folder = TypeVar("Folder", RunFolder, RLRunFolder)
 
-_MAY_CHANGE = ("steps", "threads", "device")  # of a run that goes on
+_MAY_CHANGE = ("steps", "device")  # of a run that goes on
 
 
 def folder_to_resume(path: Path, kind: type[Folder], other_command: str) -> Folder:

@@ -5,6 +5,7 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from train.devices import DeviceName
 from train.places import picture_path
 from train.runs.run_folder import CheckpointName, RLRunFolder, open_run
 from train.wording import say
@@ -15,6 +16,7 @@ def run(
     output: Path | None = None,
     checkpoint: CheckpointName = "best",
     seed: int | None = None,
+    device: DeviceName | None = None,
 ) -> None:
     """Record an episode of an agent trained by reinforcement learning.
 
@@ -25,6 +27,7 @@ def run(
             they are given.
         checkpoint: Which checkpoint.
         seed: Seed of the episode; the first test episode of the run if not given.
+        device: Where to compute; the run's own device, if it is here, if not given.
     """
     from train.figures.recording import record
     from train.scoring.agents import seed_of
@@ -40,4 +43,4 @@ def run(
         output = run / f"episode{which}.gif"
     known = Image.registered_extensions().items()
     output = picture_path(output, {ending for ending, kind in known if kind in Image.SAVE})
-    say(str(record(folder, output, checkpoint=checkpoint, seed=seed)))
+    say(str(record(folder, output, checkpoint=checkpoint, seed=seed, device=device)))

@@ -1,20 +1,23 @@
 """What `plastic reproduce` does."""
 
+import json
 import logging
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import tyro
 
-from plastic_envs.checks import check_choice, check_int, shown
+from plastic_envs.checks import check_int, shown
 from plastic_envs.images.sources import SourceName
 from train.experiments import published
 from train.experiments.executors import Executor, LocalProcesses, available_cores
+from train.experiments.networks import with_networks
+from train.experiments.own import ask_for, find_experiment
 from train.experiments.reports.records import DEFAULT_RECORDS, record_of, write_records
-from train.experiments.reports.results import Section, read_sections
+from train.experiments.reports.results import Section, added_networks, read_sections
 from train.experiments.reproduce import (
     Planned,
     run_missing,
@@ -22,7 +25,7 @@ from train.experiments.reproduce import (
     selected,
     stages,
 )
-from train.experiments.sweep import BudgetName, Measure, Settings
+from train.experiments.sweep import ROOT, SOURCE, BudgetName, Experiment, Measure, Settings
 from train.places import expanded
 from train.runs.run_folder import Record
 from train.wording import counted
@@ -47,7 +50,8 @@ class ReproduceConfig:
     """Experiments to run."""
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Names of experiments; `--list` tells them."""
+    """Names of experiments, which `--list` tells, or of tasks: a task of your own is module:Class,
+    or module:Id-v0."""
     budget: BudgetName = "laptop"
     """How much: as published, what a laptop can do, or just enough to see that it works."""
     out: Path = DEFAULT_OUT
@@ -63,6 +67,11 @@ class ReproduceConfig:
     """Run these seeds of the budget alone."""
     only: tuple[str, ...] = ()
     """Run these points alone, as in `delay=20,40` or `network=gradient-rnn,none-rnn`."""
+    networks: tuple[str, ...] = ()
+    """Run these networks alone, also such that the experiment does not have: RULE-CELL, as in
+    `oja-gru`, or a core, as in `lstm`; your own are module:Class and module:name."""
+    settings: tuple[str, ...] = ()
+    """Settings of a task of your own, as in `task_settings.length=7`."""
     source: SourceName = "glyphs"
     """Where the images of few-shot experiments come from."""
     root: str | None = None
@@ -97,21 +106,27 @@ class ReproduceConfig:
         """
         if not self.names:
             raise ValueError(f"name an experiment: {', '.join(published.EXPERIMENTS)}")
-        for name in self.names:
-            check_choice("experiment", name, published.EXPERIMENTS)
-        return [self.plan(name, self.budget) for name in dict.fromkeys(self.names)]
+        experiments = [find_experiment(name) for name in dict.fromkeys(self.names)]
+        return [self.plan(experiment, self.budget) for experiment in experiments]
 
-    def plan(self, name: str, budget: BudgetName) -> Planned:
-        """Return one experiment at a budget."""
-        experiment = published.EXPERIMENTS[name]
-        settings = self.image_settings(budget) if experiment.has_images else {}
-        return Planned(experiment, budget, self.out, settings)
+    def plan(self, experiment: Experiment, budget: BudgetName) -> Planned:
+        """Return one experiment at a budget, with networks that were asked for now or before."""
+        settings = {**self.image_settings(budget)} if experiment.has_images else {}
+        if self.settings and not experiment.asked_as:
+            raise ValueError(
+                f"settings are for a task of your own: {experiment.name} is declared with its own"
+            )
+        settings |= dict(_setting(text) for text in self.settings)
+        ask_for(self.networks)
+        plan = Planned(experiment, budget, self.out, settings)
+        before = added_networks(plan.manifest_path) if plan.manifest_path.is_file() else ()
+        return replace(plan, experiment=with_networks(experiment, (*before, *self.networks)))
 
     def image_settings(self, budget: BudgetName) -> Settings:
         """Return the settings of the images; photographs are augmented in training end to end."""
         settings: dict[str, object] = {}
         if self.source != "glyphs":
-            settings = {"task_settings.source": self.source, "task_settings.root": self.root}
+            settings = {SOURCE: self.source, ROOT: self.root}
         if self.source in _PHOTOGRAPHS and budget == "paper":
             settings["task_settings.augment"] = True
         return settings
@@ -125,6 +140,8 @@ class ReproduceConfig:
         only: dict[str, tuple[str, ...]] = {}
         for name, labels in map(_only, self.only):
             only[name] = only.get(name, ()) + labels
+        if self.networks:
+            only["network"] = only.get("network", ()) + self.networks
         return only
 
     def command(self, plan: Planned) -> str:
@@ -138,14 +155,16 @@ class ReproduceConfig:
         """Return the command that makes one run, on any machine."""
         words = [word if word != self.root else "PATH" for word in self._words(plan)]
         labels = [f"{name}={label}" for name, label in point.items()]
-        return shlex.join([*words, "--only", *labels, "--seeds", str(seed)])
+        added = [point["network"]] if point["network"] not in plan.declared else []
+        more = ["--networks", *added] if added else []
+        return shlex.join([*words, "--only", *labels, *more, "--seeds", str(seed)])
 
     def _words(self, plan: Planned) -> list[str]:
-        words = ["plastic", "reproduce", plan.experiment.name, "--budget", plan.budget]
-        if plan.settings:
+        words = ["plastic", "reproduce", plan.experiment.word, "--budget", plan.budget]
+        if SOURCE in plan.settings:
             words += ["--source", self.source]
             words += [] if self.root is None else ["--root", self.root]
-        return words
+        return words + (["--settings", *self.settings] if self.settings else [])
 
 
 def listing(config: ReproduceConfig) -> list[Record]:
@@ -157,15 +176,14 @@ def listing(config: ReproduceConfig) -> list[Record]:
         ValueError: If something is asked for that does not exist.
     """
     only, rows, refused = config.selection(), [], ""
-    names = tuple(check_choice("experiment", n, published.EXPERIMENTS) for n in config.names)
-    for name in names or published.EXPERIMENTS:
-        experiment = published.EXPERIMENTS[name]
-        row: Record = {"experiment": name, "claim": experiment.claim}
+    experiments = [find_experiment(name) for name in config.names]
+    for experiment in experiments or published.EXPERIMENTS.values():
+        row: Record = {"experiment": experiment.name, "claim": experiment.claim}
         for budget in get_args(BudgetName):
             row[budget] = None
             if budget not in experiment.budgets:
                 continue
-            plan = config.plan(name, budget)
+            plan = config.plan(experiment, budget)
             try:
                 runs = selected(plan.all_runs(), config.seeds, only)
             except ValueError as error:
@@ -244,6 +262,16 @@ def _rows(section: Section) -> list[Record]:
         for name, [value] in panel.references([Measure("score", "score")]).items():
             records.append({**where, "network": name, "score": value})
     return records
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ValueError(f"settings must be like task_settings.length=7, got {shown(text)}")
+    try:
+        return name, json.loads(value)
+    except ValueError:  # a text
+        return name, value
 
 
 def _only(text: str) -> tuple[str, tuple[str, ...]]:

@@ -19,15 +19,16 @@ from typing import Any
 import torch
 
 from plastic_envs.tasks import FewShot, SequenceTask
+from train.devices import resolve_for
 from train.experiments.sweep import PLACES, Config
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RLRunFolder, RunFolder, open_run
-from train.scoring.networks import answer, probe_eta, summary
-from train.scoring.objectives import masked_mean, objective_of
+from train.scoring.measures import scored, summary
+from train.scoring.networks import evaluation_seed, probe_eta, run_over
 from train.supervised.batches import embedded, whole
 from train.supervised.encoders import image_encoder_of
-from train.supervised.training import evaluation_seed, loss_mask, train
+from train.supervised.training import loss_of, train
 
 TEST_EPISODES = 2_000
 PLAYED_EPISODES = 1_000  # of agents, which act in every step of them
@@ -155,25 +156,24 @@ def _score_agent(folder: RLRunFolder, num_episodes: int) -> Record:
 def _score_network(folder: RunFolder, num_episodes: int) -> Record:
     config = folder.config()
     network, step = folder.load_network("best")
+    network.to(resolve_for(config.device))
     task = config.task_for("test")
     seed = evaluation_seed(config)
     sample = whole(task)
     if isinstance(task, FewShot):  # every image is encoded once, not in every episode
         sample = embedded(task, image_encoder_of(network).embed(task.images.images))
     batch = sample(num_episodes, seed)
-    outputs = answer(network, batch.inputs)
-    objective, mask = objective_of(task), loss_mask(config, batch)
-    loss = masked_mean(objective.losses(outputs, batch.targets), mask)
-    rewards = task.rewards(objective.answers(outputs), batch.targets.numpy())
+    outputs = run_over(network, batch.inputs).outputs
     eta = probe_eta(folder)
-    scored_share = float(batch.scored.sum() / mask.sum())  # the other steps need no memory
+    # The loss may average steps that need no memory, too.
+    share = float(batch.scored.float().mean()) if config.loss_steps == "all" else 1.0
     return {
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
-        **summary(task.measures(rewards, batch.scored.numpy())),
-        "loss": float(loss),
-        "references": _references(task, seed, scored_share),
+        **summary(scored(task, outputs, batch).measures),
+        "loss": float(loss_of(config, task, outputs, batch)),
+        "references": _references(task, seed, share),
         "higher_is_better": task.higher_is_better,
         "eta": None if eta is None else [round(float(value), 6) for value in eta],
     }

@@ -11,10 +11,19 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from plastic_envs.checks import shown
+from train.experiments import published
 from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
 from train.experiments.job import AnyFolder, folder_of, is_finished, prepare
-from train.experiments.sweep import PLACES, BudgetName, Config, Experiment, Run, Settings
+from train.experiments.sweep import (
+    PLACES,
+    SOURCE,
+    BudgetName,
+    Config,
+    Experiment,
+    Run,
+    Settings,
+)
 from train.runs.files import write_text
 from train.runs.run_folder import Record
 from train.wording import counted, duration
@@ -40,6 +49,17 @@ class Planned:
     out: Path
     settings: Settings
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Labels of the networks, also of those that were added."""
+        return tuple(self.experiment.budget(self.budget).networks.points)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Labels of the networks that the experiment has by itself."""
+        declared = published.EXPERIMENTS.get(self.experiment.name, self.experiment)
+        return tuple(declared.budget(self.budget).networks.points)
+
     def all_runs(self) -> list[Run]:
         """Return all runs of the budget."""
         return self.experiment.runs(self.budget, self.settings)
@@ -62,7 +82,7 @@ class Planned:
     @property
     def manifest_path(self) -> Path:
         """Where it is written what the experiment consists of, for the report."""
-        source = self.settings.get("task_settings.source", "glyphs")
+        source = self.settings.get(SOURCE, "glyphs") if self.experiment.has_images else "glyphs"
         name = self.experiment.name + ("" if source == "glyphs" else f"-{source}")
         return self.out / self.budget / f"{name}.json"
 
@@ -73,6 +93,7 @@ class Planned:
             "budget": self.budget,
             "command": command,
             "settings": dict(self.settings),
+            "networks": [label for label in self.networks if label not in self.declared],
             "runs": [
                 {"folder": run.name, "point": dict(run.point), "seed": run.config.seed}
                 for run in self.all_runs()

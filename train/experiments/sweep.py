@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Literal, TypeVar
@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from plastic_envs.checks import check_choice, shown
 from train import parts
 from train.reinforcement.config import RLConfig
-from train.settings import changed
+from train.settings import changed, flat
 from train.supervised.config import TrainConfig
 
 BudgetName = Literal["paper", "laptop", "smoke"]
@@ -23,11 +23,12 @@ Settings = Mapping[str, Any]
 PLACES = ("encoder_run", "start_from")
 """Settings that say where a run lies that another one takes something over from."""
 
+SOURCE, ROOT = "task_settings.source", "task_settings.root"
+"""Settings that say where few-shot images come from."""
+
 NAMES = ("task", "env")
 NETWORK_NAMES = ("network.core", "network.rule", "network.cell")
 """Settings that name what is made; the defaults of others depend on them."""
-
-_WORDS = {"hebbian": "Hebbian", "oja": "Oja", "none": "no plasticity,"}
 
 _C = TypeVar("_C", bound=TrainConfig | RLConfig)
 
@@ -68,34 +69,6 @@ class Axis:
 def vary(name: str, values: Iterable[Any], *settings: str) -> Axis:
     """Return an axis along which settings take values, labelled by them."""
     return Axis(name, {str(value): dict.fromkeys(settings, value) for value in values})
-
-
-def networks(
-    sizes: Mapping[str, int],
-    rules: Iterable[str] = ("gradient", "hebbian", "none"),
-    plasticity: Mapping[str, Settings] | None = None,
-) -> Axis:
-    """Return the axis of networks that are compared: rules and cells.
-
-    Args:
-        sizes: Hidden units by cell, of plastic networks; others have 1.5 times as many.
-        rules: Plasticity rules.
-        plasticity: Settings of the rules, by their names; the rules' own if not given.
-    """
-    points, titles = {}, {}
-    for (cell, size), rule in product(sizes.items(), rules):
-        units = size * 3 // 2 if rule == "none" else size
-        settings = {
-            f"network.rule_settings.{k}": v for k, v in (plasticity or {}).get(rule, {}).items()
-        }
-        points[f"{rule}-{cell}"] = {
-            "network.rule": rule,
-            "network.cell": cell,
-            "network.core_settings.hidden_size": units,
-            **settings,
-        }
-        titles[f"{rule}-{cell}"] = f"{_WORDS.get(rule, rule)} {cell.upper()} {units}"
-    return Axis("network", points, titles)
 
 
 @dataclass(frozen=True)
@@ -207,6 +180,7 @@ class Experiment:
         figures: What is drawn: learning `curves`, a `comparison` of test scores along the first
             axis, `eta` over an episode.
         note: What a reader should know besides.
+        asked_as: Its name on the command line, if that is another one.
     """
 
     name: str
@@ -218,6 +192,12 @@ class Experiment:
     measures: tuple[Measure, ...] = (Measure("score", "score"),)
     figures: tuple[FigureName, ...] = ("curves", "comparison", "eta")
     note: str = ""
+    asked_as: str = ""
+
+    @property
+    def word(self) -> str:
+        """Its name on the command line."""
+        return self.asked_as or self.name
 
     @property
     def has_images(self) -> bool:
@@ -239,9 +219,11 @@ class Experiment:
         for seed, *labels in product(size.seeds, *(axis.points for axis in axes)):
             point = {axis.name: str(label) for axis, label in zip(axes, labels, strict=True)}
             given: dict[str, Any] = {"threads": 1, "seed": seed}
-            chosen = {**given, **self.settings, **size.settings}
+            own: dict[str, Any] = {}
             for axis in axes:
-                chosen.update(axis.points[point[axis.name]])
+                own.update(axis.points[point[axis.name]])
+            shared = {**given, **self.settings, **size.settings}
+            chosen = {**_fitting(self.kind, shared, own), **own}
             first = {
                 each.into: Run(
                     {},
@@ -276,6 +258,31 @@ def made(kind: type[_C], settings: Settings) -> _C:
         ValueError: If there is no such setting, or one does not fit.
     """
     return changed(kind(), settings)
+
+
+def _fitting(kind: type[Config], shared: Settings, own: Settings) -> dict[str, Any]:
+    """Leave out what is said for all networks and this one has no setting for.
+
+    Args:
+        kind: Of the settings.
+        shared: Said for all runs.
+        own: Said for this one.
+    """
+    names = {**flat(kind().network, "network."), **shared, **own}
+    core = parts.find_core(names["network.core"])
+    there: dict[str, Collection[str]] = {"core": core.options, "rule": (), "cell": ()}
+    for name, find in (("rule", parts.find_rule), ("cell", parts.find_cell)):
+        if core.takes(name):
+            there[name] = find(names[f"network.{name}"]).options
+    known = {f"network.{part}_settings.": options for part, options in there.items()}
+    return {
+        name: value
+        for name, value in shared.items()
+        if all(
+            not name.startswith(place) or name.removeprefix(place) in options
+            for place, options in known.items()
+        )
+    }
 
 
 def differences(config: Config) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from plastic_envs.tasks import Task
 from train.devices import DeviceName
 from train.network import NetworkConfig
 from train.parts import env_id_of
-from train.settings import RUN_LIMITS, check_settings, from_dict, read_settings
+from train.settings import FORMAT, RUN_LIMITS, check_settings, from_dict, read_run
 from train.splits import split_kwargs, task_for
 
 _KIND = "reinforcement"
@@ -251,7 +251,7 @@ class RLConfig:
 
     def to_json(self) -> str:
         """Write the settings as JSON."""
-        return json.dumps({"kind": _KIND, **asdict(self)}, indent=2) + "\n"
+        return json.dumps({"format": FORMAT, "kind": _KIND, **asdict(self)}, indent=2) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "RLConfig":
@@ -260,7 +260,7 @@ class RLConfig:
         Raises:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
-        data = read_settings(text)
+        data = read_run(text)
         if not is_rl_config(data):
             raise ValueError("these are not the settings of a reinforcement learning run")
         del data["kind"]

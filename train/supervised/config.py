@@ -16,7 +16,7 @@ from plastic_envs.vector_env import TaskVectorEnv
 from train.devices import DeviceName
 from train.network import NetworkConfig
 from train.parts import Part, find_task
-from train.settings import RUN_LIMITS, check_settings, from_dict, read_settings
+from train.settings import FORMAT, RUN_LIMITS, check_settings, from_dict, read_run
 from train.splits import task_for, task_kwargs
 
 
@@ -149,7 +149,7 @@ class TrainConfig:
 
     def to_json(self) -> str:
         """Write the settings as JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "TrainConfig":
@@ -158,7 +158,7 @@ class TrainConfig:
         Raises:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
-        return from_dict(TrainConfig, read_settings(text))
+        return from_dict(TrainConfig, read_run(text))
 
 
 def check_gives_episodes(task: Part) -> Part:

@@ -8,7 +8,7 @@ import train.experiments.demo as demo_module
 from tests.train.tiny_experiments import HereExecutor
 from train.experiments.demo import DEMO, DemoConfig, run_demo
 from train.experiments.job import score
-from train.experiments.sweep import networks
+from train.experiments.networks import networks
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
 

@@ -12,8 +12,8 @@ from train.figures import runs as plot
 from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, save
 from train.figures.runs import plot_runs
 from train.runs.run_folder import RunFolder
+from train.scoring.networks import evaluation_seed
 from train.scoring.references import reference_scores
-from train.supervised.training import evaluation_seed
 
 
 def curve(label, steps, scores, eta=None):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from plastic_envs.spaces import at
 from plastic_envs.tasks import Copy, SequenceTask
-from plastic_envs.tasks.base import at
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
 from train.scoring.objectives import SquaredError, masked_mean

@@ -52,7 +52,7 @@ def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = 
     return Axis("network", kept, _TITLES)
 
 
-def _by_reward(
+def by_reward(
     name: str,
     claim: str,
     env: str,
@@ -104,14 +104,14 @@ def _by_reward(
         budgets,
         kind=RLConfig,
         settings={"env": env, **settings},
-        measures=measures,
+        measures=measures or (Measure("score", "score"),),
         figures=("curves", "comparison"),
         **others,
     )
 
 
 AGENTS = (
-    _by_reward(
+    by_reward(
         "rl-bandit",
         "An agent with plastic weights learns, from reward alone, to try arms and to keep to the "
         "best one.",
@@ -126,7 +126,7 @@ AGENTS = (
         },
         smoke={"env_kwargs.num_trials": 20, "ppo.n_steps": 20},
     ),
-    _by_reward(
+    by_reward(
         "rl-cue-reward",
         "Which cue brings which reward is learned by reward alone, too.",
         "PlasticCueReward-v0",
@@ -141,7 +141,7 @@ AGENTS = (
         },
         plasticity=_REWARD_AT_ONCE,
     ),
-    _by_reward(
+    by_reward(
         "rl-maze",
         "An agent with plastic weights remembers where the reward was in a maze that it has not "
         "seen before, and comes back.",
@@ -160,7 +160,7 @@ AGENTS = (
         },
         smoke={"env_kwargs.episode_length": 20, "ppo.n_steps": 20},
     ),
-    _by_reward(
+    by_reward(
         "rl-target-search",
         "After an easier lesson an agent with plastic weights finds the target of each cue by "
         "trying, and remembers it.",
@@ -187,7 +187,7 @@ AGENTS = (
         note="The lesson is the same task with two cues in episodes of 30 steps, without which "
         "none learned it at all. Steps are those after it; seconds are of both.",
     ),
-    _by_reward(
+    by_reward(
         "rl-repeat-previous",
         "On somebody else's memory task, to say which card was shown four steps ago, agents with "
         "plastic weights learn what an LSTM learns, and one without memory does not.",

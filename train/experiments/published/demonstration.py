@@ -1,7 +1,8 @@
 """What `plastic demo` shows, small enough for a laptop and a few minutes."""
 
+from train.experiments.networks import networks
 from train.experiments.published.paper import MEASURES
-from train.experiments.sweep import Budget, Experiment, networks
+from train.experiments.sweep import Budget, Experiment
 
 DEMO = Experiment(
     name="demo",

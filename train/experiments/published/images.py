@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from train.experiments.networks import networks
 from train.experiments.sweep import (
     Axis,
     Budget,
@@ -9,7 +10,6 @@ from train.experiments.sweep import (
     First,
     Measure,
     Settings,
-    networks,
     vary,
 )
 

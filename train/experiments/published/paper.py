@@ -8,6 +8,7 @@ nothing else.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from train.experiments.networks import networks
 from train.experiments.sweep import (
     Axis,
     Budget,
@@ -15,7 +16,6 @@ from train.experiments.sweep import (
     Experiment,
     Measure,
     Settings,
-    networks,
     vary,
 )
 
@@ -53,7 +53,7 @@ _LONG_EPISODES: Settings = {"network.rule_settings.base_eta": 0.3}
 """At 1.0 the fast weights of an untrained network overflow in forty steps."""
 
 
-def _sequence(
+def sequence(
     name: str,
     claim: str,
     *axes: Axis,
@@ -68,7 +68,23 @@ def _sequence(
     settings: Settings | None = None,
     **others: Any,
 ) -> Experiment:
-    """Return an experiment on a sequence task, with the budgets that most of them have."""
+    """Return an experiment on a sequence task, with the budgets that most of them have.
+
+    Args:
+        name: Its name.
+        claim: What it is to show.
+        *axes: What is varied.
+        task: The task.
+        steps: Training steps as published.
+        laptop_steps: Training steps on the laptop.
+        rules: Plasticity rules that are compared.
+        paper_sizes: Hidden units by cell, as published.
+        laptop_sizes: The same on the laptop.
+        laptop: More settings of the laptop's.
+        laptop_only: Points that are kept there.
+        settings: Of all runs.
+        **others: More of the experiment.
+    """
     budgets: dict[BudgetName, Budget] = {
         "paper": Budget(
             networks=networks(paper_sizes, rules),
@@ -95,25 +111,25 @@ def _sequence(
         ),
     }
     fixed = {"task": task, **(settings or {})}
-    measures = MEASURES[task]
+    measures = MEASURES.get(task, (Measure("score", "score"),))
     return Experiment(name, claim, budgets, settings=fixed, axes=axes, measures=measures, **others)
 
 
 def _cue_reward(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
     steps = {"steps": 20_000, "laptop_steps": 2_000}
-    return _sequence(name, claim, *axes, task="cue-reward", **{**steps, **others})
+    return sequence(name, claim, *axes, task="cue-reward", **{**steps, **others})
 
 
 def _copy(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
     steps = {"steps": 10_000, "laptop_steps": 2_000}
     laptop = {**_LONG_EPISODES, **others.pop("laptop", {})}
-    return _sequence(name, claim, *axes, task="copy", laptop=laptop, **{**steps, **others})
+    return sequence(name, claim, *axes, task="copy", laptop=laptop, **{**steps, **others})
 
 
 def _regression(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
     steps = {"steps": 10_000, "laptop_steps": 3_000}
     laptop = {**_LONG_EPISODES, **others.pop("laptop", {})}
-    return _sequence(name, claim, *axes, task="regression", laptop=laptop, **{**steps, **others})
+    return sequence(name, claim, *axes, task="regression", laptop=laptop, **{**steps, **others})
 
 
 _MODULATION = Axis("modulation", {"on": {}, "off": {"network.rule_settings.modulation": False}})

@@ -15,9 +15,11 @@ from typing import Any
 
 from plastic_envs.checks import check_choice, check_int, shown
 from train.experiments.files import check_finite, check_name, check_scores, plain, read_objects
+from train.experiments.networks import with_networks
 from train.experiments.reports.results import (
     RunResult,
     Section,
+    check_known,
     check_point,
     experiment_at,
     in_order,
@@ -274,7 +276,11 @@ def _section(path: Path) -> Section:
     known = next((name for name in names if _declared(path, name)), path.stem)
     experiment, budget = experiment_at(path, known, path.parent.name)
     found: dict[tuple[str, ...], dict[int, RunRecord]] = {}
-    for record in read_records(path):
+    records = read_records(path)
+    declared = experiment.budget(budget).networks.points
+    added = [label for r in records if (label := r.point.get("network")) not in declared]
+    experiment = with_networks(experiment, [check_known(path, label) for label in added])
+    for record in records:
         try:
             point = check_point(experiment, budget, record.point)
         except (KeyError, ValueError) as error:

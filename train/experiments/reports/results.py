@@ -28,7 +28,17 @@ from train.experiments.files import (
     read_words,
 )
 from train.experiments.job import failure_path, folder_of, test_path
-from train.experiments.sweep import BudgetName, Config, Experiment, Measure, Run, with_seed
+from train.experiments.networks import with_networks
+from train.experiments.own import is_known
+from train.experiments.sweep import (
+    BudgetName,
+    Config,
+    Experiment,
+    Measure,
+    Run,
+    Settings,
+    with_seed,
+)
 from train.runs.run_folder import Record
 from train.wording import counted
 
@@ -410,7 +420,7 @@ def experiment_at(path: Path, name: object, budget: str) -> tuple[Experiment, Bu
     if experiment is None:
         raise ValueError(
             f"{path} is of no experiment that there is: --out must be a folder of plastic "
-            "reproduce, and all in it of this version"
+            "reproduce, and all in it of this version; a task of your own is named by --tasks"
         )
     if budget not in experiment.budgets:
         known = ", ".join(experiment.budgets)
@@ -457,6 +467,32 @@ def check_point(experiment: Experiment, budget: BudgetName, point: Any) -> dict[
     }
 
 
+def added_networks(path: Path) -> list[str]:
+    """Return the networks of a manifest that its experiment does not have by itself.
+
+    Raises:
+        ValueError: If one is not known, and might have to be imported.
+    """
+    labels = read_object(path).get("networks", [])
+    if not isinstance(labels, list):
+        raise ValueError(f"{path}: networks must be a list, got {shown(labels)}")
+    return [check_known(path, label) for label in labels]
+
+
+def check_known(path: Path, label: object) -> str:
+    """Return the label of a network that is registered, or was asked for.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not isinstance(label, str) or not is_known(label):
+        raise ValueError(
+            f"{path} has a network {shown(label)}, which is not known here: if it is yours, name "
+            "it with --networks"
+        )
+    return label
+
+
 def _section(path: Path) -> Section:
     manifest = read_object(path)
     experiment, budget = experiment_at(path, manifest.get("experiment"), path.parent.name)
@@ -464,19 +500,21 @@ def _section(path: Path) -> Section:
         raise ValueError(
             f"{path}: budget must be that of its folder, got {shown(manifest.get('budget'))}"
         )
-    runs = list(_runs(path, experiment, budget, manifest.get("runs")))
+    experiment = with_networks(experiment, added_networks(path))
+    settings = manifest.get("settings", {}) if experiment.asked_as else {}  # as its task needs
+    runs = list(_runs(path, experiment, budget, manifest.get("runs"), settings))
     command = plain(manifest.get("command"), 4_000)
     return Section(experiment, budget, path.stem, command, panels_of(experiment, budget, runs))
 
 
 def _runs(
-    path: Path, experiment: Experiment, budget: BudgetName, listed: Any
+    path: Path, experiment: Experiment, budget: BudgetName, listed: Any, settings: Settings
 ) -> Iterator[RunResult]:
     """Read the runs of a manifest: each at a point that is declared, and each once."""
     if not isinstance(listed, list) or not listed:
         raise ValueError(f"{path}: runs must be a list, got {shown(listed)}")
     have = set()
-    declared = {tuple(run.point.items()): run for run in experiment.runs(budget)}
+    declared = {tuple(run.point.items()): run for run in experiment.runs(budget, settings)}
     measures = [measure.key for measure in experiment.measures]
     for run in listed:
         try:

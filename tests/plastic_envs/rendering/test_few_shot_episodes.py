@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plastic_envs import SequenceEnv
-from plastic_envs.rendering import EpisodeView
+from plastic_envs import TaskEnv
+from plastic_envs.rendering.view import View
 from plastic_envs.tasks import FewShot
-from plastic_envs.tasks.base import at
 
 RIGHT, WRONG = (0x1B, 0x78, 0x37), (0xC5, 0x1B, 0x7D)
 
@@ -17,21 +16,29 @@ RIGHT, WRONG = (0x1B, 0x78, 0x37), (0xC5, 0x1B, 0x7D)
 def view(image_source):
     """An episode of three support images and three queries, the first of them answered wrongly."""
     task = FewShot(3, 1, 3, source=image_source)
-    observations, targets, scored = (at(part, 0) for part in task.sample_episodes(1, seed=0))
-    answers = np.zeros_like(targets)
-    answers[3] = (targets[3] + 1) % 3
-    return EpisodeView(task, observations, targets, scored, answers, seen=5, answered=4)
+    episodes = task.sample_episodes(1, seed=0)
+    answers = np.zeros(4, np.int64)
+    answers[3] = (episodes.targets[0, 3] + 1) % 3
+    return View(task, episodes, answers)
 
 
 def with_other(view, name, step):
     """The same view, but for an image, a label, a target or an answer."""
+    observations, targets, _ = view.start
     if name in ("image", "label"):
-        array = view.observations[name].copy()
-        array[step] = 255 - array[step] if name == "image" else np.roll(array[step], 1)
-        return replace(view, observations=view.observations | {name: array})
-    array = getattr(view, name).copy()
-    array[step] = ({0, 1, 2} - {view.targets[step], view.answers[step]}).pop()
-    return replace(view, **{name: array})
+        array = observations[name].copy()
+        old = array[0, step]
+        array[0, step] = 255 - old if name == "image" else np.roll(old, 1)
+        return replace(view, start=view.start._replace(observations=observations | {name: array}))
+    known = {targets[0, step], *view.actions[step : step + 1]}
+    other = ({0, 1, 2} - known).pop()
+    if name == "answers":
+        answers = view.actions.copy()
+        answers[step] = other
+        return replace(view, actions=answers)
+    targets = targets.copy()
+    targets[0, step] = other
+    return replace(view, start=view.start._replace(targets=targets))
 
 
 def picture(view):
@@ -62,16 +69,17 @@ def test_the_picture_shows_support_above_queries_with_labels_answers_and_truth(v
 @pytest.mark.parametrize("draw", ["picture", "text"])
 def test_what_is_to_come_is_not_told(view, draw):
     shown = getattr(view.task, draw)(view)
-    for change in (("image", 5), ("answers", 4), ("answers", 5), ("targets", 4), ("targets", 5)):
+    for change in (("image", 5), ("targets", 4), ("targets", 5)):
         np.testing.assert_array_equal(getattr(view.task, draw)(with_other(view, *change)), shown)
 
 
 def test_right_and_wrong_answers_have_colours(view):
-    black = np.zeros_like(view.observations["image"])
-    view = replace(view, observations=view.observations | {"image": black})
+    observations, targets, _ = view.start
+    black = observations | {"image": np.zeros_like(observations["image"])}
+    view = replace(view, start=view.start._replace(observations=black))
     wrong = picture(view)
-    right = picture(replace(view, answers=view.targets))
-    open_ = picture(replace(view, answered=3))
+    right = picture(replace(view, actions=targets[0, :4]))
+    open_ = picture(replace(view, actions=view.actions[:3]))
     assert pixels_of(wrong, WRONG) > 100
     assert pixels_of(right, RIGHT) > 100
     assert not pixels_of(wrong, RIGHT) + pixels_of(right, WRONG)
@@ -81,7 +89,7 @@ def test_right_and_wrong_answers_have_colours(view):
 @pytest.mark.parametrize(("n_way", "k_shot", "n_query"), [(2, 1, 1), (20, 3, 20)])
 def test_few_and_many_images_find_room(image_source, n_way, k_shot, n_query):
     task = FewShot(n_way, k_shot, n_query, source=image_source)
-    env = SequenceEnv(task, render_mode="rgb_array")
+    env = TaskEnv(task, render_mode="rgb_array")
     env.reset(seed=0)
     for _ in range(task.num_steps - 1):
         env.step(0)
@@ -96,7 +104,7 @@ def test_few_and_many_images_find_room(image_source, n_way, k_shot, n_query):
 
 
 def test_the_text_tells_labels_answers_and_truth(image_source):
-    env = SequenceEnv(FewShot(source=image_source, n_way=2, n_query=2), render_mode="ansi")
+    env = TaskEnv(FewShot(source=image_source, n_way=2, n_query=2), render_mode="ansi")
     env.reset(seed=0)
     targets = env.task.sample_episodes(1, seed=0).targets[0]
     for action in (0, 0, targets[2]):
@@ -116,7 +124,7 @@ def test_the_text_tells_labels_answers_and_truth(image_source):
 def test_an_episode_that_is_over_looks_alike_in_all_forms_of_observation(image_source, mode):
     shown = []
     for form in ({}, {"label_mode": "delayed"}, {"flat": True, "label_mode": "delayed"}):
-        env = SequenceEnv(FewShot(source=image_source, n_way=2, **form), render_mode=mode)
+        env = TaskEnv(FewShot(source=image_source, n_way=2, **form), render_mode=mode)
         env.reset(seed=1)
         for _ in range(env.task.num_steps):
             env.step(0)

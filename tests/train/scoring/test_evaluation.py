@@ -8,6 +8,7 @@ import torch
 from agents import PlasticNetwork
 from train.scoring import networks as evaluation
 from train.scoring.networks import act, evaluate
+from train.splits import task_kwargs
 
 TASKS = ["copy", "cue-reward", "few-shot", "regression"]
 
@@ -15,7 +16,7 @@ TASKS = ["copy", "cue-reward", "few-shot", "regression"]
 def play_alone(folder, result):
     """Score [B] of the episodes, one after the other in the single environment."""
     config, (network, _) = folder.config(), folder.load_network(result["checkpoint"])
-    env = gym.make(config.env_id, **config.task_kwargs("test"))
+    env = gym.make(config.task_part.env_id, **task_kwargs(config.task_for("test")))
     choice = isinstance(env.action_space, gym.spaces.Discrete)
     scores = []
     for episode in range(result["episodes"]):
@@ -63,7 +64,7 @@ def test_rounds_of_any_size_play_the_same_episodes(run, monkeypatch, block):
 
 def test_what_was_played_are_the_episodes_of_the_seed(run):
     config, (network, _) = run.config(), run.load_network()
-    played = act(network, config.env_id, config.task_kwargs("test"), 7, seed=4)
+    played = act(network, config, 7, seed=4)
     episodes = config.task_for("test").sample_episodes(7, 4)
     np.testing.assert_array_equal(played.targets, episodes.targets)
     np.testing.assert_array_equal(played.scored, episodes.scored)

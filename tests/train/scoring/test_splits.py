@@ -1,6 +1,6 @@
 """Every program shows the classes of its own split, in supervised and reinforcement learning."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import gymnasium as gym
 import pytest
@@ -18,7 +18,6 @@ from train.scoring.agents import evaluate_agent
 from train.scoring.networks import evaluate, probe_eta
 from train.splits import task_for
 from train.supervised import training as supervised
-from train.supervised.config import FewShotConfig
 
 
 @dataclass(frozen=True)
@@ -158,9 +157,3 @@ def test_the_split_is_not_among_the_arguments(make_few_shot_agent):
 def test_a_split_is_taken_by_its_name_where_a_task_says_nothing_of_it():
     assert task_for(SplitCopy(), "test") == SplitCopy(split="test")
     assert task_for(Copy(), "test") == Copy()
-
-
-def test_few_shot_runs_can_set_whatever_the_task_can():
-    """But the split, which the programs choose, and `flat`, which is for other libraries."""
-    ours, theirs = ({field.name for field in fields(kind)} for kind in (FewShotConfig, FewShot))
-    assert theirs - ours == {"split", "flat"}

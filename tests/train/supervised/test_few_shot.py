@@ -12,7 +12,7 @@ from train.scoring.networks import evaluate
 from train.supervised.batches import inputs_of
 from train.supervised.training import train
 
-MODELS = [{}, {"core": "prototypical"}, {"core": "prototypical", "label_mode": "delayed"}]
+MODELS = [{}, {"core": "prototypical"}, {"core": "prototypical", "label_mode": "delayed", "delayed": True}]
 PLASTICITY = ["eta", "decay", "write_norm", "inner_loss"]
 
 

@@ -6,7 +6,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from plastic_envs.spaces import at
-from plastic_envs.tasks import Copy, SequenceTask
+from plastic_envs.tasks import SequenceTask
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
 from train.scoring.objectives import SquaredError, masked_mean
@@ -208,7 +208,7 @@ def test_training_leaves_the_global_random_state_alone(make_config, tmp_path, se
 def test_a_tiny_task_is_learned(make_config, tmp_path, rule):
     config = make_config(
         "copy",
-        copy=Copy(length=1),
+        length=1,
         rule=rule,
         hidden_size=16,
         steps=150,

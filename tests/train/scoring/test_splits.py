@@ -1,6 +1,6 @@
 """Every program shows the classes of its own split, in supervised and reinforcement learning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import gymnasium as gym
 import pytest
@@ -11,6 +11,7 @@ from train.experiments.job import score
 from train.figures import runs as plot
 from train.figures.recording import record
 from train.figures.runs import plot_runs
+from train.parts import find_task
 from train.reinforcement import training as reinforcement
 from train.runs.run_folder import RLRunFolder
 from train.scoring import agents as rl_evaluation
@@ -157,3 +158,9 @@ def test_the_split_is_not_among_the_arguments(make_few_shot_agent):
 def test_a_split_is_taken_by_its_name_where_a_task_says_nothing_of_it():
     assert task_for(SplitCopy(), "test") == SplitCopy(split="test")
     assert task_for(Copy(), "test") == Copy()
+
+
+def test_few_shot_runs_can_set_whatever_the_task_can():
+    """But the split, which the programs choose."""
+    theirs = {field.name for field in fields(FewShot)}
+    assert theirs - find_task("few-shot").options.keys() == {"split"}

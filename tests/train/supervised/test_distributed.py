@@ -122,8 +122,8 @@ def finished(make_config, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("command") / "run")
     options = ("--hidden-size", 8, "--batch-size", 4, "--steps", 6, "--eval-every", 2)
     options += ("--eval-episodes", 8, "--threads", 1, "--json", "--out", folder.path)
-    options += ("--cue-reward.num-cues", 2, "--cue-reward.cue-size", 3)
-    process = run(*COMMAND, "train", *options, "--cue-reward.episode-length", 6)
+    options += ("--num-cues", 2, "--cue-size", 3)
+    process = run(*COMMAND, "train", *options, "--episode-length", 6)
     assert process.returncode == 0, process.stderr
     return folder, process
 

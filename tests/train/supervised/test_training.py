@@ -20,6 +20,7 @@ FIELDS = [
     "val_loss",
     "val_score",
     "eta",
+    "eta_before_clip",
     "decay",
     "write_norm",
     "inner_loss",
@@ -261,7 +262,7 @@ def test_tensorboard_has_the_metrics_and_a_figure(
     events = EventAccumulator(str(run.path)).Reload()
     tags = events.Tags()
     groups = {"train": ["loss", "grad_norm"], "val": ["loss", "score"]}
-    groups["plasticity"] = ["eta", "decay", "write_norm", "inner_loss"]
+    groups["probe"] = ["eta", "eta_before_clip", "decay", "write_norm", "inner_loss"]
     assert set(tags["scalars"]) == {f"{g}/{name}" for g, found in groups.items() for name in found}
     assert tags["images"] == ["episode"]
     assert [image.step for image in events.Images("episode")] == [0, 2, 4, 6]

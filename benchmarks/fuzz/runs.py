@@ -24,9 +24,10 @@ from benchmarks.fuzz.damage import changed, damaged
 from benchmarks.fuzz.hostile import EXECUTE
 from benchmarks.fuzz.program import RefusedError, plastic
 from train.experiments import job
+from train.experiments.networks import networks
 from train.experiments.published import EXPERIMENTS
 from train.experiments.reproduce import Planned
-from train.experiments.sweep import Budget, networks
+from train.experiments.sweep import Budget
 from train.network import NetworkConfig
 from train.reinforcement.config import PPOConfig, RLConfig
 from train.reinforcement.training import train as train_agent
@@ -226,7 +227,7 @@ def _train_all(folder: Path) -> None:
     rl = RLRunFolder(folder / "rl")
     train_agent(agent, rl, progress=False)
     rl.config_path.write_text(replace(agent, steps=24).to_json())
-    experiment = next(e for e in EXPERIMENTS.values() if e.task == "cue-reward")
+    experiment = EXPERIMENTS["cue-reward"]
     budget = Budget(networks({"rnn": 4}, ("gradient", "none")), (0,), {**small, "steps": 2})
     experiment = replace(experiment, axes=(), budgets={"smoke": budget})
     plan = Planned(experiment, "smoke", folder / "experiments", {})

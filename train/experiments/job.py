@@ -73,12 +73,13 @@ def prepare(folder: AnyFolder, config: Config) -> None:
             run.create(config, patience=_PATIENCE)
             return
     found = open_run(folder.path).config()
-    places = {name: getattr(config, name) for name in PLACES if hasattr(config, name)}
+    names = (*PLACES, "device")
+    places = {name: getattr(config, name) for name in names if hasattr(config, name)}
     if type(found) is not type(config) or replace(found, **places) != config:
         raise ValueError(
             f"{folder.path} holds a run with other settings: choose another folder (--out)"
         )
-    if found != config:  # everything was moved, and what comes before it with it
+    if found != config:  # it was moved, with what comes before it, or computes elsewhere
         with folder.locked():
             write_text(folder.config_path, config.to_json())
 

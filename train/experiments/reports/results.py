@@ -392,9 +392,12 @@ def read_sections(
 
 
 def in_order(sections: Sequence[Section]) -> list[Section]:
-    """Return sections by budget, in the order in which experiments are declared."""
-    order = list(published.EXPERIMENTS)
-    return sorted(sections, key=lambda s: (s.budget, order.index(s.experiment.name), s.name))
+    """Return sections by budget, the largest first, in the order in which they are declared."""
+    budgets, order = get_args(BudgetName), list(published.EXPERIMENTS)
+    return sorted(
+        sections,
+        key=lambda s: (budgets.index(s.budget), order.index(s.experiment.name), s.name),
+    )
 
 
 def mean_and_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float | None]:

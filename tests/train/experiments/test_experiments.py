@@ -11,6 +11,7 @@ from train.experiments.cost import estimate_seconds, speed
 from train.experiments.networks import networks
 from train.experiments.published import EXPERIMENTS
 from train.experiments.published.paper import PAPER
+from train.experiments.reports.figures import looks
 from train.experiments.sweep import (
     Run,
     differences,
@@ -221,6 +222,15 @@ def test_networks_are_named_for_people_and_whatever_they_are():
     titles = [axis.title(label) for label in axis.only(axis.points).points]
     assert titles == ["Hebbian LSTM 128", "no plasticity, LSTM 192", "my_rules:Decay LSTM 128"]
     assert axis.title("other") == "other"
+
+
+def test_lines_look_alike_where_networks_do():
+    found = looks(["oja-rnn", "oja-gru", "none-rnn", "lstm", "mlp-last", "mlp"])
+    colors = [look["color"] for look in found.values()]
+    assert colors == ["C0", "C0", "C1", "C2", "C3", "C3"]
+    styles = [look["ls"] for look in found.values()]
+    assert styles[0] == styles[2] != styles[1]
+    assert len(set(styles)) == 4
 
 
 def test_an_experiment_has_its_own_budgets():

@@ -130,7 +130,7 @@ GOOD = {
     "kind": "supervised",
     "point": {"noise": "0.1", "network": "none-rnn"},
     "seed": 0,
-    "settings": {"steps": 6},
+    "settings": {"steps": 6, "network.rule": "none"},
     "first": {},
     "command": "plastic reproduce tiny",
     "steps": 6,
@@ -191,7 +191,8 @@ def test_a_record_of_nothing_declared_is_refused(declared, tmp_path):
     path = tmp_path / "smoke" / "tiny.jsonl"
     path.parent.mkdir()
     point = {"noise": "7", "network": "none-rnn"}
-    for change in ({"point": point}, {"seed": 5}):
+    evil = {"task": "somebody:Evil"}
+    for change in ({"point": point}, {"seed": 5}, {"settings": evil}, {"first": {"x": {}}}):
         path.write_text(json.dumps({**GOOD, **change}) + "\n")
         with pytest.raises(ValueError, match=re.escape(str(path))):
             read_recorded(tmp_path)

@@ -38,6 +38,7 @@ from train.experiments.reports.figures import draw
 from train.experiments.reports.report import table
 from train.experiments.reports.results import mean_and_interval, read_sections
 from train.experiments.reproduce import duration, run_missing, seconds_left, selected, stages
+from train.experiments.sweep import Axis
 from train.runs.run_folder import RLRunFolder, RunFolder
 
 
@@ -124,6 +125,17 @@ def test_what_was_cut_off_in_its_last_validation_is_not_taken_for_finished(
     assert_same_run(folder, whole)
 
 
+def test_a_run_may_compute_elsewhere_when_it_goes_on(tmp_path):
+    plan = plan_of(make_experiment(), tmp_path)
+    [[(folder, config), *_]] = jobs_of(plan)
+    prepare(folder, config)
+    [[(again, moved), *_]] = jobs_of(replace(plan, device="cpu"))
+    assert (again.path, config.device, moved.device) == (folder.path, "auto", "cpu")
+    prepare(again, moved)
+    assert folder.config().device == "cpu"
+    assert command_module.ReproduceConfig(("copy",), device="cpu").plans()[0].device == "cpu"
+
+
 def test_a_run_may_be_moved_with_its_encoder(tmp_path, image_file):
     folder, config = jobs_of(plan_of(few_shot_experiment(image_file), tmp_path))[1][0]
     folder.create(replace(config, encoder_run="elsewhere"))
@@ -180,6 +192,22 @@ def test_encoders_are_trained_first_and_taken_over(tmp_path, image_file):
         theirs = [value for key, value in one.items() if key.endswith(name)]
         ours = [value for key, value in other.items() if key.endswith(name)]
         assert theirs[0].equal(ours[0])
+
+
+def test_a_prototypical_network_is_scored_as_it_was_trained(tmp_path, image_file):
+    experiment = few_shot_experiment(image_file)
+    budget = experiment.budgets["smoke"]
+    ready = {"network.core": "prototypical", "steps": 0, "fine_tune": True}
+    budget = replace(budget, networks=Axis("network", {"prototypical": ready}), seeds=(0,))
+    jobs = jobs_of(plan_of(replace(experiment, budgets={"smoke": budget}), tmp_path))
+    assert run_missing(jobs, HereExecutor(), progress=False) == {}
+    [[(encoder, _)], [(folder, config)]] = jobs
+    one, other = (each.load_checkpoint("best")["network"] for each in (encoder, folder))
+    images = [name for name in one if "image_encoder" in name]
+    assert images
+    assert all(one[name].equal(other[name]) for name in images)
+    assert is_finished(folder, config)
+    assert folder.standing().step == 0
 
 
 def test_runs_that_need_a_failed_encoder_fail_with_it(tmp_path, image_file):

@@ -1,6 +1,7 @@
 """Figures of an experiment: learning curves, test scores along an axis, rates over an episode."""
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -160,7 +161,8 @@ def _side_by_side(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
             continue
         axes.plot([number] * len(values), values, ".", color=look["color"], ms=7)
         axes.hlines(values.mean(), number - 0.25, number + 0.25, color=look["color"], lw=2)
-    axes.set_xticks(range(len(panel.groups)), [g.title for g in panel.groups], fontsize=8)
+    titles = [textwrap.fill(group.title, 16) for group in panel.groups]
+    axes.set_xticks(range(len(titles)), titles, fontsize=8)
     axes.set_xlim(-0.6, len(panel.groups) - 0.4)
     _references(axes, panel)
 

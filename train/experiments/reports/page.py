@@ -70,8 +70,9 @@ def _earlier(records: Path) -> list[dict[str, Any]]:
         for name in ("title", "date", "processor", "text"):
             if not isinstance(entry, dict) or not isinstance(entry.get(name), str):
                 raise ValueError(f"{path}: an entry has no text {name}: {shown(entry)}")
-        if not isinstance(entry.get("commands"), list) or not isinstance(entry.get("tables"), list):
-            raise ValueError(f"{path}: {plain(entry['title'])} needs commands and tables")
+        for name in ("commands", "now", "tables"):
+            if not isinstance(entry.get(name), list):
+                raise ValueError(f"{path}: {plain(entry['title'])} needs a list {name}")
         for table in entry["tables"]:
             widths = {len(row) for row in (table["columns"], *table["rows"])}
             if len(widths) != 1:

@@ -25,7 +25,7 @@ from train.experiments.reports.results import (
     in_order,
     panels_of,
 )
-from train.experiments.sweep import Config, differences, made
+from train.experiments.sweep import NAMES, NETWORK_NAMES, Config, Run, differences, made
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
 from train.runs.run_folder import Record
@@ -209,6 +209,8 @@ def record_of(run: RunResult, command: str) -> RunRecord:
     if config is None or test is None:
         raise ValueError(f"{run.name} is not finished: {run.status}")
     versions = {name: str(value) for name, value in run.versions.items() if value is not None}
+    if "platform" in versions:  # of which the kernel's build is nobody's concern
+        versions["platform"] = versions["platform"].partition("-")[0]
     return RunRecord(
         name=run.name,
         kind=next(name for name, kind in _KINDS.items() if isinstance(config, kind)),
@@ -290,7 +292,9 @@ def _section(path: Path) -> Section:
     for run in experiment.runs(budget):
         if (group := found.get(tuple(run.point.values()))) is not None:
             seed = run.config.seed
-            runs.append(RecordedResult(run.point, seed, group.pop(seed, None)))
+            if (kept := group.pop(seed, None)) is not None:
+                _check_names(path, kept, run)
+            runs.append(RecordedResult(run.point, seed, kept))
     for group in found.values():
         for seed in group:
             raise ValueError(f"{path}: a record is of seed {seed}, which {known} does not have")
@@ -298,6 +302,26 @@ def _section(path: Path) -> Section:
     return Section(
         experiment, budget, path.stem, _joint(commands), panels_of(experiment, budget, runs)
     )
+
+
+def _check_names(path: Path, record: RunRecord, declared: Run) -> None:
+    """Check that a record is of what it is declared to be of, which may have to be imported.
+
+    Raises:
+        ValueError: If it is of something else.
+    """
+    if record.first.keys() != declared.first.keys():
+        raise ValueError(f"{path}: first must be of {sorted(declared.first)}, got {record.name}")
+    pairs = [(record.settings, declared.config)]
+    pairs += [(record.first[into], run.config) for into, run in declared.first.items()]
+    for settings, config in pairs:
+        expected = differences(config)
+        for name in (*NAMES, *NETWORK_NAMES):
+            if settings.get(name) != expected.get(name):
+                raise ValueError(
+                    f"{path}: {name} of {record.name} must be {shown(expected.get(name))}, got "
+                    f"{shown(settings.get(name))}"
+                )
 
 
 def _declared(path: Path, name: str) -> bool:

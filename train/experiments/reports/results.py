@@ -24,7 +24,6 @@ from train.experiments.files import (
     check_scores,
     plain,
     read_object,
-    read_series,
     read_words,
 )
 from train.experiments.job import failure_path, folder_of, test_path
@@ -39,6 +38,7 @@ from train.experiments.sweep import (
     Settings,
     with_seed,
 )
+from train.runs.records import read_series
 from train.runs.run_folder import Record
 from train.wording import counted
 
@@ -155,7 +155,7 @@ class FolderResult(RunResult):
     @cached_property
     def curve(self) -> Mapping[int, float]:
         """Validation scores by training step."""
-        records = read_series(self.folder.metrics_path, "val_score")
+        records = read_series(self.folder.metrics_path, "val_score", finite=True)
         return {record["step"]: float(record["val_score"]) for record in records}
 
     @cached_property
@@ -171,7 +171,7 @@ class FolderResult(RunResult):
     @property
     def parts(self) -> Mapping[str, float]:
         """Seconds of training by name: its own, and those of the runs that came before it."""
-        records = read_series(self.folder.timing_path, "seconds")
+        records = read_series(self.folder.timing_path, "seconds", finite=True)
         own = {self.name: float(records[-1]["seconds"]) if records else 0.0}
         return {name: s for run in self._before.values() for name, s in run.parts.items()} | own
 
@@ -392,9 +392,12 @@ def read_sections(
 
 
 def in_order(sections: Sequence[Section]) -> list[Section]:
-    """Return sections by budget, in the order in which experiments are declared."""
-    order = list(published.EXPERIMENTS)
-    return sorted(sections, key=lambda s: (s.budget, order.index(s.experiment.name), s.name))
+    """Return sections by budget, the largest first, in the order in which they are declared."""
+    budgets, order = get_args(BudgetName), list(published.EXPERIMENTS)
+    return sorted(
+        sections,
+        key=lambda s: (budgets.index(s.budget), order.index(s.experiment.name), s.name),
+    )
 
 
 def mean_and_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float | None]:

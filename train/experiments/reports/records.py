@@ -129,7 +129,8 @@ class RunRecord:
             if not isinstance(settings, dict):
                 raise ValueError(f"{path}: settings must be an object, got {shown(settings)}")
         for seconds in self.seconds.values():
-            check_finite(path, "seconds", seconds)
+            if check_finite(path, "seconds", seconds) < 0:
+                raise ValueError(f"{path}: seconds must be at least 0, got {shown(seconds)}")
         for point in self.curve:
             check_finite(path, "a step of the curve", point[0])
             check_finite(path, "a score of the curve", point[1])

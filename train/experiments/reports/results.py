@@ -171,8 +171,12 @@ class FolderResult(RunResult):
     @property
     def parts(self) -> Mapping[str, float]:
         """Seconds of training by name: its own, and those of the runs that came before it."""
-        records = read_series(self.folder.timing_path, "seconds", finite=True)
-        own = {self.name: float(records[-1]["seconds"]) if records else 0.0}
+        path = self.folder.timing_path
+        records = read_series(path, "seconds", finite=True)
+        seconds = float(records[-1]["seconds"]) if records else 0.0
+        if seconds < 0:
+            raise ValueError(f"{path}: seconds must be at least 0, got {shown(seconds)}")
+        own = {self.name: seconds}
         return {name: s for run in self._before.values() for name, s in run.parts.items()} | own
 
     @property

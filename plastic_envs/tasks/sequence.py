@@ -55,6 +55,15 @@ class SequenceTask(Task):
 
     loss_steps: ClassVar[Literal["scored", "all"]] = "scored"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse another `observe` or `step`: what takes whole episodes would not know of it."""
+        super().__init_subclass__(**kwargs)
+        for name in {"observe", "step"} & vars(cls).keys():
+            raise TypeError(
+                f"{cls.__name__} must not define {name}: a SequenceTask shows and tells its "
+                "episodes (begin) and rewards; derive from Task for another"
+            )
+
     @abstractmethod
     def begin(self, draws: FloatArray) -> Episodes:
         """Make B episodes of uniform numbers [B, draws_per_episode] in [0, 1)."""

@@ -3,8 +3,7 @@
     plastic train --cell own_cell:MinimalGatedUnit    # in the folder of this file
     python own_cell.py                                # learns to remember, in seconds
 
-Source: Zhou et al., "Minimal gated unit for recurrent neural networks", 2016, arXiv 1603.09420;
-here the gate stands behind the linear layer of the hidden state.
+Source: Zhou et al. 2016, arXiv 1603.09420; here the gate stands behind the hidden layer.
 """
 
 import torch
@@ -39,17 +38,22 @@ class MinimalGatedUnit(Cell):
         return torch.cat([grad_f, grad_n], dim=-1), torch.cat([grad_f, grad_n * f], dim=-1)
 
 
-if __name__ == "__main__":
-    torch.manual_seed(0)
+def main(steps: int = 200) -> float:
+    """Train on recalling a pattern; return the last error."""
     net = PlasticNetwork(4, 4, hidden_size=16, cell=MinimalGatedUnit(), rule="gradient")
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    for update in range(201):
+    for update in range(steps + 1):
         x = torch.zeros(32, 6, 4)
         x[:, 0] = torch.randn(32, 4).sign()  # a pattern, then five steps of nothing
         recalled, _ = net(x)
         loss = (recalled[:, -1] - x[:, 0]).square().mean()
-        optimizer.zero_grad()
+        net.zero_grad()
         loss.backward()
         optimizer.step()
         if update % 50 == 0:
             print(f"update {update}: error {loss:.3f} (guessing 1)")
+    return loss.item()
+
+
+if __name__ == "__main__":
+    main()

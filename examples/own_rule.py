@@ -17,14 +17,9 @@ from agents import FastWeights, PlasticNetwork, Rule, StepRecord, Write
 
 @dataclass(frozen=True, kw_only=True)
 class BCM(Rule):
-    """δ = p ⊗ y (y - θ), with θ a running mean of y²: more than θ strengthens, less weakens.
+    """δ = p ⊗ y (y - θ), with θ a running mean of y²: more than θ strengthens, less weakens."""
 
-    Attributes:
-        threshold_rate: How fast θ follows, within [0, 1].
-    """
-
-    threshold_rate: float = 0.1
-
+    threshold_rate: float = 0.1  # how fast θ follows, within [0, 1]
     writes_bias: ClassVar[bool] = False
 
     def initial_state(self, name: str, fast: FastWeights) -> dict[str, Tensor]:
@@ -41,18 +36,23 @@ class BCM(Rule):
         return writes
 
 
-if __name__ == "__main__":
-    torch.manual_seed(0)
+def main(steps: int = 200) -> float:
+    """Train on recalling a pattern; return the last error."""
     net = PlasticNetwork(input_size=4, output_size=4, hidden_size=16, rule=BCM())
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
-    for update in range(201):
+    for update in range(steps + 1):
         x = torch.zeros(32, 6, 4)
         x[:, 0] = torch.randn(32, 4).sign()  # a pattern, then five steps of nothing
         recalled, state = net(x)
         loss = (recalled[:, -1] - x[:, 0]).square().mean()
-        optimizer.zero_grad()
+        net.zero_grad()
         loss.backward()
         optimizer.step()
         if update % 50 == 0:
-            theta = state.rule["cell_hidden"]["threshold"].mean()
+            theta = state.rule["readout"]["threshold"].mean()
             print(f"update {update}: error {loss:.3f} (guessing 1), mean threshold {theta:.3f}")
+    return loss.item()
+
+
+if __name__ == "__main__":
+    main()

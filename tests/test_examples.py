@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-STEPS = {"recurrent_ppo": 100, "dqn_with_history": 150, "foreign_environment": 1_024}
+STEPS = {
+    "recurrent_ppo": 100,
+    "dqn_with_history": 150,
+    "foreign_environment": 1_024,
+    "own_rule": 30,
+    "own_cell": 30,
+}
 
 
 def test_every_example_is_run():

@@ -16,10 +16,11 @@ STEPS = {
     "own_rule": 30,
     "own_cell": 30,
 }
+OWN = ("own_task", "own_core")
 
 
 def test_every_example_is_run():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*STEPS, "own_task"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*STEPS, *OWN}
 
 
 def test_the_task_of_ones_own_is_shown_and_made_by_its_name():
@@ -36,6 +37,12 @@ print(task.oracle_measures(50, 0)["score"], gym.make("own_task:Recall-v0", lengt
         [*python, "-c", code], capture_output=True, text=True, check=True, cwd=EXAMPLES
     ).stdout
     assert said == "1.0 Recall(symbols=4, length=7)\n"
+
+
+def test_the_core_of_ones_own_shows_its_shapes():
+    python = [sys.executable, "-W", "error", EXAMPLES / "own_core.py"]
+    said = subprocess.run(python, capture_output=True, text=True, check=True).stdout
+    assert said == "outputs [2, 10, 4] {'matrix': [2, 4, 4], 'norm': [2, 4]}\n"
 
 
 @pytest.mark.parametrize("name", STEPS)

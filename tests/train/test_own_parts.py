@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -271,6 +272,35 @@ def test_a_run_whose_module_is_gone_says_what_is_missing(here, command, tmp_path
         )
         assert f"neither in the working directory, {tmp_path}, nor" in caplog.text
         caplog.clear()
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("supervised", "reinforced"),
+    [
+        (["--task", "own_task:Recall", "--length", 4], ["--env", "own_task:Recall-v0"]),
+        (["--core", "own_core:make", "--width", 3], ["--core", "own_core:make", "--width", 3]),
+        (["--rule", "own_rule:BCM"], ["--rule", "own_rule:BCM"]),
+        (["--cell", "own_cell:MinimalGatedUnit"], ["--cell", "own_cell:MinimalGatedUnit"]),
+    ],
+    ids=["task", "core", "rule", "cell"],
+)
+def test_the_examples_are_trained_from_an_empty_folder(
+    command, tmp_path, monkeypatch, supervised, reinforced
+):
+    for path in EXAMPLES.glob("own_*.py"):
+        shutil.copy(path, tmp_path)
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert command("train", *SMALL, *supervised, "--out", "one")[0] == 0
+    assert command("evaluate", "one", "--episodes", 4)[0] == 0
+    assert command("train-rl", *SMALL_RL, *reinforced, "--out", "two")[0] == 0
+    assert command("evaluate", "two", "--episodes", 4)[0] == 0
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+    gym.registry.pop("Recall-v0", None)
 
 
 def test_programs_of_the_same_names_do_not_stand_in_the_way(modules, tmp_path):

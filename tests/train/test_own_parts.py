@@ -215,6 +215,7 @@ def test_help_tells_the_options_of_own_parts_with_types_and_docstrings(here, com
     said = told("train-rl", f"--rule={OWN_RULE[1]}", f"--cell={OWN_CELL[1]}")
     assert "--my-setting FLOAT How much of it. (default: 0.25)" in said
     assert "--leak FLOAT How much stays. (default: 0.5)" in said
+    assert "--hidden-size INT (default: 64)" in told("train-rl", "--core", "lstm")  # as by default
 
 
 def test_an_option_that_two_have_is_written_with_its_part(here, command, tmp_path):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import train.experiments.reports.report as report_module
 from tests.train.tiny_experiments import NOISE, make_experiment, plan_of
 from train.experiments import published
+from train.experiments.reports.reading import read_sections
 from train.experiments.reports.report import caption, table, write_report
-from train.experiments.reports.results import read_sections
 
 TINY = make_experiment(axes=NOISE.axes, measures=NOISE.measures)
 

@@ -16,15 +16,9 @@ from typing import Any
 from plastic_envs.checks import check_choice, check_int, shown
 from train.experiments.files import check_finite, check_name, check_scores, plain, read_objects
 from train.experiments.networks import with_networks
-from train.experiments.reports.results import (
-    RunResult,
-    Section,
-    check_known,
-    check_point,
-    experiment_at,
-    in_order,
-    panels_of,
-)
+from train.experiments.reports.reading import check_known, check_point, experiment_at
+from train.experiments.reports.results import Section, in_order, panels_of
+from train.experiments.reports.runs import RunResult
 from train.experiments.sweep import NAMES, NETWORK_NAMES, Config, Run, differences, made
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text

@@ -26,8 +26,8 @@ from benchmarks.fuzz.program import RefusedError, plastic
 from train.experiments import job
 from train.experiments.networks import networks
 from train.experiments.published import EXPERIMENTS
+from train.experiments.reports.reading import read_sections
 from train.experiments.reports.records import record_of, write_records
-from train.experiments.reports.results import read_sections
 from train.experiments.reproduce import Planned
 from train.experiments.sweep import Budget
 from train.network import NetworkConfig

@@ -17,8 +17,9 @@ from train.experiments import published
 from train.experiments.executors import Executor, LocalProcesses, available_cores
 from train.experiments.networks import with_networks
 from train.experiments.own import ask_for, find_experiment
+from train.experiments.reports.reading import added_networks, read_sections
 from train.experiments.reports.records import DEFAULT_RECORDS, record_of, write_records
-from train.experiments.reports.results import Section, added_networks, read_sections
+from train.experiments.reports.results import Section
 from train.experiments.reproduce import (
     Planned,
     run_missing,

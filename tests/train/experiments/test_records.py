@@ -169,6 +169,7 @@ GOOD = {
         ({"scores": {**GOOD["scores"], "score": None}}, "score must be a finite number"),
         ({"scores": {**GOOD["scores"], "eta": 3}}, "eta must be a list"),
         ({"seconds": {"a": "b"}}, "seconds must be a finite number"),
+        ({"seconds": {"a": -1.0}}, "seconds must be at least 0"),
         ({"date": "yesterday"}, "date must be like"),
     ],
     ids=str,

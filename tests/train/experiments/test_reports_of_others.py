@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import train.experiments.reports.report as report_module
 from tests.train.tiny_experiments import NOISE, make_experiment, plan_of
 from train.experiments import published
+from train.experiments.reports.reading import read_sections
 from train.experiments.reports.report import caption, table, write_report
-from train.experiments.reports.results import read_sections
 
 TINY = make_experiment(axes=NOISE.axes, measures=NOISE.measures)
 
@@ -162,6 +162,7 @@ KEYS = {
 @example(name="test.json", number=1, value=[1.0] * 5)
 @example(name="test.json", number=2, value={"<b>": {"score": 1.0}})
 @example(name="metrics.jsonl", number=0, value=-1)
+@example(name="timing.jsonl", number=1, value=-15)
 @example(name="versions.json", number=0, value="\x1b[31m<script>")
 def test_odd_values_give_a_report_or_an_error_that_names_the_file(shared, name, number, value):
     path = next(path.with_name(name) for path in shared.glob("smoke/*/config.json"))

@@ -35,8 +35,9 @@ from train.experiments.job import TEST_EPISODES, is_finished, prepare, run_job, 
 from train.experiments.published import images
 from train.experiments.published.paper import MEASURES
 from train.experiments.reports.figures import draw
+from train.experiments.reports.reading import read_sections
 from train.experiments.reports.report import table
-from train.experiments.reports.results import mean_and_interval, read_sections
+from train.experiments.reports.results import mean_and_interval
 from train.experiments.reproduce import duration, run_missing, seconds_left, selected, stages
 from train.experiments.sweep import Axis
 from train.runs.run_folder import RLRunFolder, RunFolder

@@ -16,15 +16,9 @@ from typing import Any
 from plastic_envs.checks import check_choice, check_int, shown
 from train.experiments.files import check_finite, check_name, check_scores, plain, read_objects
 from train.experiments.networks import with_networks
-from train.experiments.reports.results import (
-    RunResult,
-    Section,
-    check_known,
-    check_point,
-    experiment_at,
-    in_order,
-    panels_of,
-)
+from train.experiments.reports.reading import check_known, check_point, experiment_at
+from train.experiments.reports.results import Section, in_order, panels_of
+from train.experiments.reports.runs import RunResult
 from train.experiments.sweep import NAMES, NETWORK_NAMES, Config, Run, differences, made
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
@@ -129,7 +123,8 @@ class RunRecord:
             if not isinstance(settings, dict):
                 raise ValueError(f"{path}: settings must be an object, got {shown(settings)}")
         for seconds in self.seconds.values():
-            check_finite(path, "seconds", seconds)
+            if check_finite(path, "seconds", seconds) < 0:
+                raise ValueError(f"{path}: seconds must be at least 0, got {shown(seconds)}")
         for point in self.curve:
             check_finite(path, "a step of the curve", point[0])
             check_finite(path, "a score of the curve", point[1])

@@ -15,13 +15,9 @@ from matplotlib.figure import Figure
 from train.experiments import published
 from train.experiments.files import plain
 from train.experiments.reports.figures import draw
-from train.experiments.reports.results import (
-    Group,
-    Panel,
-    RunResult,
-    Section,
-    read_sections,
-)
+from train.experiments.reports.reading import read_sections
+from train.experiments.reports.results import Group, Panel, Section
+from train.experiments.reports.runs import RunResult
 from train.experiments.sweep import NETWORK_NAMES, Config, FigureName, Measure, differences
 from train.wording import duration
 

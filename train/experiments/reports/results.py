@@ -1,199 +1,31 @@
 """What came out of experiments: runs, grouped and summed up.
 
-Runs are read back from their folders here, and from records in `train.experiments.reports.records`;
-what is made of them does not ask which.
+Runs are read back from folders in `train.experiments.reports.reading`, and from records in
+`train.experiments.reports.records`; what is made of them does not ask which.
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.checks import check_choice, check_int, shown
-from plastic_envs.images.sources import SourceName
 from train.experiments import published
-from train.experiments.files import (
-    check_name,
-    check_named,
-    check_scores,
-    plain,
-    read_object,
-    read_words,
-)
-from train.experiments.job import failure_path, folder_of, test_path
-from train.experiments.networks import with_networks
-from train.experiments.own import is_known
+from train.experiments.job import test_path
+from train.experiments.reports.runs import FolderResult, RunResult
 from train.experiments.sweep import (
     BudgetName,
-    Config,
     Experiment,
     Measure,
-    Run,
-    Settings,
-    with_seed,
 )
-from train.runs.records import read_series
 from train.runs.run_folder import Record
 from train.wording import counted
 
 # 0.975 quantiles of Student's t by degrees of freedom, for means over few seeds.
 _T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
-
-class RunResult(ABC):
-    """One run, as far as it has come.
-
-    Attributes:
-        point: Its labels by the name of their axis.
-        seed: Its seed.
-    """
-
-    point: Mapping[str, str]
-    seed: int
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Name of its folder."""
-
-    @property
-    @abstractmethod
-    def config(self) -> Config | None:
-        """Settings; None if it was never started."""
-
-    @property
-    @abstractmethod
-    def first(self) -> Mapping[str, Config]:
-        """Settings of the runs that came before it, by the setting that takes something over."""
-
-    @property
-    @abstractmethod
-    def curve(self) -> Mapping[int, float]:
-        """Validation scores by training step."""
-
-    @property
-    @abstractmethod
-    def test(self) -> Record | None:
-        """Scores on test episodes, as `train.experiments.job.score` returns; None until then."""
-
-    @property
-    @abstractmethod
-    def parts(self) -> Mapping[str, float]:
-        """Seconds of training by name: its own, and those of the runs that came before it."""
-
-    @property
-    @abstractmethod
-    def versions(self) -> Mapping[str, Any]:
-        """What it ran on."""
-
-    @property
-    @abstractmethod
-    def status(self) -> str:
-        """How far it has come, in words."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, with those of the runs that came before it."""
-        return sum(self.parts.values())
-
-
-class FolderResult(RunResult):
-    """A run in its folder.
-
-    Properties raise a `ValueError` that names the file, if it cannot be what a run of this point
-    and seed has left.
-
-    Args:
-        path: The folder.
-        declared: What is expected there.
-        measures: Names of the scores that are needed.
-    """
-
-    def __init__(self, path: Path, declared: Run, measures: Sequence[str] = ()) -> None:
-        self.point, self.seed = declared.point, declared.config.seed
-        self.folder = folder_of(path, declared.config)
-        self._declared, self._measures = declared, measures
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return self.folder.path.name
-
-    @cached_property
-    def config(self) -> Config | None:
-        """Settings; None if it was never started."""
-        path = self.folder.config_path
-        if not path.exists():
-            return None
-        check_named(path, read_object(path), self._declared.config)
-        try:
-            return self.folder.config()
-        except (ValueError, RecursionError) as error:
-            told = str(error).removeprefix(f"{path} cannot be read: ")
-            raise ValueError(f"{path} cannot be read: {told}") from error
-
-    @cached_property
-    def _before(self) -> "dict[str, FolderResult]":
-        found = {}
-        for into, run in self._declared.first.items():
-            if (place := getattr(self.config, into, None)) is not None:
-                beside = check_name(self.folder.config_path, into, Path(place).name)
-                found[into] = FolderResult(self.folder.path.parent / beside, run)
-        return found
-
-    @property
-    def first(self) -> Mapping[str, Config]:
-        """Settings of the runs that came before it, by the setting that takes something over."""
-        return {name: run.config for name, run in self._before.items() if run.config is not None}
-
-    @cached_property
-    def curve(self) -> Mapping[int, float]:
-        """Validation scores by training step."""
-        records = read_series(self.folder.metrics_path, "val_score", finite=True)
-        return {record["step"]: float(record["val_score"]) for record in records}
-
-    @cached_property
-    def test(self) -> Record | None:
-        """Scores on test episodes; None until it is finished."""
-        path = test_path(self.folder)
-        if self.config is None or max(self.curve, default=-1) < self.config.total_steps:
-            return None
-        if not path.is_file():
-            return None
-        return check_scores(path, read_object(path), self._measures)
-
-    @property
-    def parts(self) -> Mapping[str, float]:
-        """Seconds of training by name: its own, and those of the runs that came before it."""
-        records = read_series(self.folder.timing_path, "seconds", finite=True)
-        own = {self.name: float(records[-1]["seconds"]) if records else 0.0}
-        return {name: s for run in self._before.values() for name, s in run.parts.items()} | own
-
-    @property
-    def versions(self) -> Mapping[str, Any]:
-        """What it ran on."""
-        path = self.folder.path / "versions.json"
-        return read_object(path) if path.is_file() else {}
-
-    @property
-    def status(self) -> str:
-        """How far it has come, in words."""
-        if self.test is not None:
-            return "finished"
-        if self.config is None:
-            return "not started"
-        where = "before its first validation"
-        if self.curve:
-            where = f"at step {max(self.curve)} of {self.config.total_steps}"
-        if failure := read_words(failure_path(self.folder)):
-            return f"failed {where}: {failure}"
-        return where if self.curve else "not started"
 
 
 @dataclass(frozen=True)
@@ -367,30 +199,6 @@ class Section:
         return sum({name: s for run in self.runs for name, s in run.parts.items()}.values())
 
 
-def read_sections(
-    out: Path, budget: str | None = None, names: Collection[str] | None = None
-) -> list[Section]:
-    """Read all experiments below a folder, in the order in which they are declared.
-
-    Args:
-        out: Folder of all experiments.
-        budget: Leave out other budgets than this.
-        names: Leave out other manifests than those of these names.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If there is something else.
-    """
-    paths = sorted(path for path in out.glob(f"{budget or '*'}/*.json") if path.is_file())
-    sections = [_section(path) for path in paths if names is None or path.stem in names]
-    if not sections:
-        of_budget = "" if budget is None else f" of the budget {budget}"
-        raise FileNotFoundError(
-            f"{out} holds no experiments{of_budget}: start with plastic reproduce"
-        )
-    return in_order(sections)
-
-
 def in_order(sections: Sequence[Section]) -> list[Section]:
     """Return sections by budget, the largest first, in the order in which they are declared."""
     budgets, order = get_args(BudgetName), list(published.EXPERIMENTS)
@@ -411,26 +219,6 @@ def mean_and_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[fl
         return float(array.mean()), None
     quantile = _T_QUANTILES[min(freedom, len(_T_QUANTILES)) - 1]  # too wide, if for more seeds
     return float(array.mean()), quantile * float(array.std(ddof=1)) / math.sqrt(len(array))
-
-
-def experiment_at(path: Path, name: object, budget: str) -> tuple[Experiment, BudgetName]:
-    """Return the experiment that a file is of, which is called after it, and its budget.
-
-    Raises:
-        ValueError: If there is none of that name and budget.
-    """
-    experiment = published.EXPERIMENTS.get(name) if isinstance(name, str) else None
-    if experiment is None:
-        raise ValueError(
-            f"{path} is of no experiment that there is: --out must be a folder of plastic "
-            "reproduce, and all in it of this version; a task of your own is named by --tasks"
-        )
-    if budget not in experiment.budgets:
-        known = ", ".join(experiment.budgets)
-        raise ValueError(f"{path}: budget must be one of {known}, got {shown(budget)}")
-    if path.stem not in (name, *(f"{name}-{source}" for source in get_args(SourceName))):
-        raise ValueError(f"{path} must be called {name}, or after its images")
-    return experiment, check_choice("budget", budget, get_args(BudgetName))
 
 
 def panels_of(
@@ -454,86 +242,6 @@ def panels_of(
         )
         for place, groups in places.items()
     )
-
-
-def check_point(experiment: Experiment, budget: BudgetName, point: Any) -> dict[str, str]:
-    """Return the labels of a run, which must be declared.
-
-    Raises:
-        KeyError: If one is missing.
-        TypeError: If it has no labels.
-        ValueError: If there is no such label.
-    """
-    return {
-        axis.name: check_choice(axis.name, point[axis.name], axis.points)
-        for axis in experiment.kept_axes(budget)
-    }
-
-
-def added_networks(path: Path) -> list[str]:
-    """Return the networks of a manifest that its experiment does not have by itself.
-
-    Raises:
-        ValueError: If one is not known, and might have to be imported.
-    """
-    labels = read_object(path).get("networks", [])
-    if not isinstance(labels, list):
-        raise ValueError(f"{path}: networks must be a list, got {shown(labels)}")
-    return [check_known(path, label) for label in labels]
-
-
-def check_known(path: Path, label: object) -> str:
-    """Return the label of a network that is registered, or was asked for.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if not isinstance(label, str) or not is_known(label):
-        raise ValueError(
-            f"{path} has a network {shown(label)}, which is not known here: if it is yours, name "
-            "it with --networks"
-        )
-    return label
-
-
-def _section(path: Path) -> Section:
-    manifest = read_object(path)
-    experiment, budget = experiment_at(path, manifest.get("experiment"), path.parent.name)
-    if manifest.get("budget") != budget:
-        raise ValueError(
-            f"{path}: budget must be that of its folder, got {shown(manifest.get('budget'))}"
-        )
-    experiment = with_networks(experiment, added_networks(path))
-    settings = manifest.get("settings", {}) if experiment.asked_as else {}  # as its task needs
-    runs = list(_runs(path, experiment, budget, manifest.get("runs"), settings))
-    command = plain(manifest.get("command"), 4_000)
-    return Section(experiment, budget, path.stem, command, panels_of(experiment, budget, runs))
-
-
-def _runs(
-    path: Path, experiment: Experiment, budget: BudgetName, listed: Any, settings: Settings
-) -> Iterator[RunResult]:
-    """Read the runs of a manifest: each at a point that is declared, and each once."""
-    if not isinstance(listed, list) or not listed:
-        raise ValueError(f"{path}: runs must be a list, got {shown(listed)}")
-    have = set()
-    declared = {tuple(run.point.items()): run for run in experiment.runs(budget, settings)}
-    measures = [measure.key for measure in experiment.measures]
-    for run in listed:
-        try:
-            folder = check_name(path, "folder", run["folder"])
-            seed = check_int("seed", run["seed"], maximum=2**63 - 1)
-            point = check_point(experiment, budget, run["point"])
-        except (KeyError, TypeError, ValueError) as error:
-            missing = isinstance(error, KeyError)
-            told = f"{error} is missing" if missing else str(error).removeprefix(f"{path}: ")
-            raise ValueError(f"{path}: a run cannot be read: {told} in {shown(run)}") from error
-        if (key := (*point.values(), seed)) in have:
-            raise ValueError(f"{path}: there are two runs at {', '.join(map(str, key))}")
-        have.add(key)
-        yield FolderResult(
-            path.parent / folder, with_seed(declared[tuple(point.items())], seed), measures
-        )
 
 
 def _place(run: RunResult) -> Path | str:

@@ -84,6 +84,7 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._answers_to: spaces.Box | spaces.Discrete = task.action_space  # not for callers
         self._own: list[np.random.Generator | None] = [None] * self.num_envs  # None: the common one
+        self._num_steps = task.num_steps
         self._begun = False
         self._steps: int | NDArray[np.int64] = 0  # a number while all are at the same
 
@@ -201,9 +202,9 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]]):
     def _ended(self) -> BoolArray | None:
         """Return where the episode has ended, or None if nowhere."""
         if isinstance(self._steps, int):
-            over = self._steps == self.task.num_steps
+            over = self._steps == self._num_steps
             return np.ones(self.num_envs, np.bool_) if over else None
-        ended = np.equal(self._steps, self.task.num_steps)
+        ended = np.equal(self._steps, self._num_steps)
         return ended if ended.any() else None
 
     def _answered(
@@ -245,7 +246,7 @@ class TaskVectorEnv(VectorEnv[Observations, Any, NDArray[Any]]):
         drawn = self._drawn(np.flatnonzero(where))
         if isinstance(rows, slice):
             self._first = self._state = drawn
-            self._actions = no_actions(self._answers_to, self.num_envs, self.task.num_steps)
+            self._actions = no_actions(self._answers_to, self.num_envs, self._num_steps)
             return
         unchanged = self._state is self._first  # as the drawn episodes of a sequence task are
         self._first = placed(self._first, drawn, rows)

@@ -323,7 +323,11 @@ class Task(ABC):
         """
         if isinstance(rows, int):
             state, rewards, infos = self.step(state, step, actions[None])
-            return Outcome(state, rewards[rows], {k: _entry(v, rows) for k, v in infos.items()})
+            infos = {
+                name: array[rows, ...].copy() if array.dtype == np.bool_ else array[rows]
+                for name, array in infos.items()
+            }
+            return Outcome(state, rewards[rows], infos)
         before = rows_of(state, rows)
         after, rewards, infos = self.step(before, step, actions)
         whole = state if after is before else placed(state, after, rows)
@@ -337,7 +341,3 @@ class Task(ABC):
 def elapsed(step: int, num_steps: int, batch: int) -> FloatArray:
     """Return the share of an episode that has passed, [B, 1]."""
     return np.full((batch, 1), step / num_steps, np.float32)
-
-
-def _entry(array: NDArray[Any], row: int) -> Any:
-    return array[row, ...].copy() if array.dtype == np.bool_ else array[row]

@@ -55,6 +55,15 @@ class SequenceTask(Task):
 
     loss_steps: ClassVar[Literal["scored", "all"]] = "scored"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse another `observe` or `step`: what takes whole episodes would not know of it."""
+        super().__init_subclass__(**kwargs)
+        for name in {"observe", "step"} & vars(cls).keys():
+            raise TypeError(
+                f"{cls.__name__} must not define {name}: a SequenceTask shows and tells its "
+                "episodes (begin) and rewards; derive from Task for another"
+            )
+
     @abstractmethod
     def begin(self, draws: FloatArray) -> Episodes:
         """Make B episodes of uniform numbers [B, draws_per_episode] in [0, 1)."""
@@ -131,11 +140,12 @@ class SequenceTask(Task):
     # Rows are taken of a single step, and not of whole episodes.
 
     def _observe_rows(self, state: Episodes, rows: Rows, step: int) -> Observations:
-        if step == self.num_steps:
-            return mapped(np.zeros_like, at(state.observations, (rows, 0)))
-        if isinstance(state.observations, dict):
-            return mapped(np.array, at(state.observations, (rows, step)))
-        return np.array(state.observations[rows, step])  # the same, without detours
+        observations, _, scored = state
+        if step == scored.shape[1]:
+            return mapped(np.zeros_like, at(observations, (rows, 0)))
+        if isinstance(observations, dict):
+            return {name: array[rows, step].copy() for name, array in observations.items()}
+        return observations[rows, step].copy()
 
     def _step_rows(self, state: Episodes, rows: Rows, step: int, actions: NDArray[Any]) -> Outcome:
         targets, scored = state.targets[rows, step].copy(), state.scored[rows, step, ...].copy()

@@ -71,6 +71,12 @@ def test_a_module_that_registers_is_imported_by_its_id(monkeypatch):
         make_task("absent_module:Named-v0")
 
 
+@pytest.mark.parametrize("name", ["observe", "step"])
+def test_a_sequence_task_cannot_show_or_tell_anything_else(name):
+    with pytest.raises(TypeError, match=f"Other must not define {name}: .* derive from Task"):
+        type("Other", (Copy,), {name: lambda *_: None})
+
+
 class Incomplete(SequenceTask):
     """Has nothing."""
 

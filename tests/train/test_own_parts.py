@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,7 @@ def test_help_tells_the_options_of_own_parts_with_types_and_docstrings(here, com
     said = told("train-rl", f"--rule={OWN_RULE[1]}", f"--cell={OWN_CELL[1]}")
     assert "--my-setting FLOAT How much of it. (default: 0.25)" in said
     assert "--leak FLOAT How much stays. (default: 0.5)" in said
+    assert "--hidden-size INT (default: 64)" in told("train-rl", "--core", "lstm")  # as by default
 
 
 def test_an_option_that_two_have_is_written_with_its_part(here, command, tmp_path):
@@ -271,6 +273,35 @@ def test_a_run_whose_module_is_gone_says_what_is_missing(here, command, tmp_path
         )
         assert f"neither in the working directory, {tmp_path}, nor" in caplog.text
         caplog.clear()
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("supervised", "reinforced"),
+    [
+        (["--task", "own_task:Recall", "--length", 4], ["--env", "own_task:Recall-v0"]),
+        (["--core", "own_core:make", "--width", 3], ["--core", "own_core:make", "--width", 3]),
+        (["--rule", "own_rule:BCM"], ["--rule", "own_rule:BCM"]),
+        (["--cell", "own_cell:MinimalGatedUnit"], ["--cell", "own_cell:MinimalGatedUnit"]),
+    ],
+    ids=["task", "core", "rule", "cell"],
+)
+def test_the_examples_are_trained_from_an_empty_folder(
+    command, tmp_path, monkeypatch, supervised, reinforced
+):
+    for path in EXAMPLES.glob("own_*.py"):
+        shutil.copy(path, tmp_path)
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert command("train", *SMALL, *supervised, "--out", "one")[0] == 0
+    assert command("evaluate", "one", "--episodes", 4)[0] == 0
+    assert command("train-rl", *SMALL_RL, *reinforced, "--out", "two")[0] == 0
+    assert command("evaluate", "two", "--episodes", 4)[0] == 0
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+    gym.registry.pop("Recall-v0", None)
 
 
 def test_programs_of_the_same_names_do_not_stand_in_the_way(modules, tmp_path):

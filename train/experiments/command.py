@@ -12,6 +12,7 @@ import tyro
 
 from plastic_envs.checks import check_int, shown
 from plastic_envs.images.sources import SourceName
+from train.devices import DeviceName
 from train.experiments import published
 from train.experiments.executors import Executor, LocalProcesses, available_cores
 from train.experiments.networks import with_networks
@@ -77,6 +78,8 @@ class ReproduceConfig:
     """Where the images of few-shot experiments come from."""
     root: str | None = None
     """Folder or file of the data, for other sources than glyphs."""
+    device: DeviceName = "auto"
+    """Where runs compute; "auto" takes a GPU if there is one."""
     record: Annotated[
         Path | None, _FOLDER, tyro.conf.arg(help_behavior_hint="(if given alone: results)")
     ] = None
@@ -119,7 +122,7 @@ class ReproduceConfig:
             )
         settings |= dict(_setting(text) for text in self.settings)
         ask_for(self.networks)
-        plan = Planned(experiment, budget, self.out, settings)
+        plan = Planned(experiment, budget, self.out, settings, self.device)
         before = added_networks(plan.manifest_path) if plan.manifest_path.is_file() else ()
         return replace(plan, experiment=with_networks(experiment, (*before, *self.networks)))
 

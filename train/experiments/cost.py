@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from agents.tree import leaves
-from train.experiments.files import read_series
 from train.experiments.job import AnyFolder
 from train.experiments.sweep import Config
 from train.reinforcement.config import RLConfig
+from train.runs.records import read_series
 from train.supervised.config import TrainConfig
 
 # Seconds of a training step, for one episode and step; one thread of an AMD EPYC (Zen 3).
@@ -38,7 +38,7 @@ def estimate_seconds(config: Config) -> float:
 
 def done_share(folder: AnyFolder, config: Config) -> float:
     """Return how much of a run's training is in its checkpoints, from 0 to 1."""
-    records = read_series(folder.timing_path, "seconds")
+    records = read_series(folder.timing_path, "seconds", finite=True)
     return records[-1]["step"] / max(1, config.total_steps) if records else 0.0
 
 

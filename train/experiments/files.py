@@ -39,27 +39,6 @@ def read_objects(path: Path) -> list[Record]:
     return records
 
 
-def read_series(path: Path, *names: str) -> list[Record]:
-    """Read JSON lines, a record for each validation with `step` and other numbers.
-
-    A last line that was cut off is left out; without the file there are none.
-    """
-    if not path.is_file():
-        return []
-    records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        record = _parsed(path, line, f"line {number}")
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number}, must be an object, got {shown(record)}")
-        step = record.get("step")
-        if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
-            raise ValueError(f"{path}, line {number}: step must be a count, got {shown(step)}")
-        for name in names:
-            check_finite(path, name, record.get(name))
-        records.append(record)
-    return records
-
-
 def read_words(path: Path) -> str:
     """Read the beginning of a text as one line; empty without the file."""
     if not path.is_file():

@@ -26,6 +26,7 @@ from train.runs.files import write_text
 from train.runs.run_folder import Record, RLRunFolder, RunFolder, open_run
 from train.scoring.measures import scored, summary
 from train.scoring.networks import evaluation_seed, probe_eta, run_over
+from train.scoring.references import reference_measures
 from train.supervised.batches import embedded, whole
 from train.supervised.encoders import image_encoder_of
 from train.supervised.training import loss_of, train
@@ -34,7 +35,6 @@ TEST_EPISODES = 2_000
 PLAYED_EPISODES = 1_000  # of agents, which act in every step of them
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _PATIENCE = 10.0  # seconds for another process to make the folder
-_ORACLE_EPISODES = 1_000  # the first of them
 
 AnyFolder = RunFolder | RLRunFolder
 
@@ -73,12 +73,13 @@ def prepare(folder: AnyFolder, config: Config) -> None:
             run.create(config, patience=_PATIENCE)
             return
     found = open_run(folder.path).config()
-    places = {name: getattr(config, name) for name in PLACES if hasattr(config, name)}
+    names = (*PLACES, "device")
+    places = {name: getattr(config, name) for name in names if hasattr(config, name)}
     if type(found) is not type(config) or replace(found, **places) != config:
         raise ValueError(
             f"{folder.path} holds a run with other settings: choose another folder (--out)"
         )
-    if found != config:  # everything was moved, and what comes before it with it
+    if found != config:  # it was moved, with what comes before it, or computes elsewhere
         with folder.locked():
             write_text(folder.config_path, config.to_json())
 
@@ -181,16 +182,12 @@ def _score_network(folder: RunFolder, num_episodes: int) -> Record:
 
 def _references(task: SequenceTask, seed: int, scored_share: float) -> dict[str, Record]:
     """Return the measures of chance, oracle and optimum, as far as they are known."""
-    found: dict[str, Record] = {"chance": {"score": task.chance_score}}
-    if task.chance_score is None:
-        found = {"random actions": {"score": task.random_score}}
-    found[task.oracle_name] = oracle = task.oracle_measures(_ORACLE_EPISODES, seed)
-    if task.optimal_score != oracle.get("score"):
-        found["optimum"] = {"score": task.optimal_score}
+    found = reference_measures(task, seed)
+    if found.get("optimum") == {"score": found.get(task.oracle_name, {}).get("score")}:
+        del found["optimum"]
     return {
         name: {**measures, "loss": measures["score"] * scored_share}
         for name, measures in found.items()
-        if measures.get("score") is not None
     }
 
 

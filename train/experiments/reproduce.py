@@ -11,6 +11,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from plastic_envs.checks import shown
+from train.devices import DeviceName
 from train.experiments import published
 from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
@@ -42,12 +43,14 @@ class Planned:
         budget: Its budget.
         out: Folder of all experiments.
         settings: Settings on top of the budget's.
+        device: Where its runs compute.
     """
 
     experiment: Experiment
     budget: BudgetName
     out: Path
     settings: Settings
+    device: DeviceName = "auto"
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -69,9 +72,9 @@ class Planned:
         return folder_of(self.out / self.budget / run.name, run.config)
 
     def config(self, run: Run) -> Config:
-        """Return the settings of a run, with the places of those that come before it."""
+        """Return the settings of a run, with its device and the places of what comes before it."""
         places = {into: str(self.folder(first).path) for into, first in run.first.items()}
-        return replace(run.config, **places)  # type: ignore[arg-type]
+        return replace(run.config, device=self.device, **places)  # type: ignore[arg-type]
 
     def jobs(self, run: Run, depth: int = 0) -> Iterator[tuple[int, Job]]:
         """Yield the job of a run, and those that must come before it, each with how far before."""

@@ -291,4 +291,4 @@ def differences(config: Config) -> dict[str, Any]:
     `made` makes the same settings of them, but for `PLACES`, which are left out.
     """
     found = parts.differences(config)
-    return {name: value for name, value in found.items() if name not in PLACES}
+    return {name: value for name, value in found.items() if name not in (*PLACES, "device")}

@@ -126,6 +126,17 @@ def test_what_was_cut_off_in_its_last_validation_is_not_taken_for_finished(
     assert_same_run(folder, whole)
 
 
+def test_a_run_may_compute_elsewhere_when_it_goes_on(tmp_path):
+    plan = plan_of(make_experiment(), tmp_path)
+    [[(folder, config), *_]] = jobs_of(plan)
+    prepare(folder, config)
+    [[(again, moved), *_]] = jobs_of(replace(plan, device="cpu"))
+    assert (again.path, config.device, moved.device) == (folder.path, "auto", "cpu")
+    prepare(again, moved)
+    assert folder.config().device == "cpu"
+    assert command_module.ReproduceConfig(("copy",), device="cpu").plans()[0].device == "cpu"
+
+
 def test_a_run_may_be_moved_with_its_encoder(tmp_path, image_file):
     folder, config = jobs_of(plan_of(few_shot_experiment(image_file), tmp_path))[1][0]
     folder.create(replace(config, encoder_run="elsewhere"))

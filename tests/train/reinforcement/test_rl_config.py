@@ -75,12 +75,13 @@ def test_settings_are_made_of_numbers_of_all_kinds():
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", TrainConfig().to_json()])
 def test_what_are_no_such_settings_is_refused(text):
-    with pytest.raises(ValueError, match=r"Expecting|not the settings"):
+    with pytest.raises(ValueError, match=r"Expecting|not the settings|must be an object"):
         RLConfig.from_json(text)
 
 
 def test_settings_left_out_of_json_are_the_defaults():
-    assert RLConfig.from_json('{"kind": "reinforcement", "seed": 3}') == RLConfig(seed=3)
+    text = '{"format": "plastic-run-2", "kind": "reinforcement", "seed": 3}'
+    assert RLConfig.from_json(text) == RLConfig(seed=3)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +244,11 @@ def test_settings_of_plasticity_reach_the_policy():
 
 
 def test_every_setting_is_written():
-    assert json.loads(CHANGED.to_json()) == {"kind": "reinforcement", **asdict(CHANGED)}
+    assert json.loads(CHANGED.to_json()) == {
+        "format": "plastic-run-2",
+        "kind": "reinforcement",
+        **asdict(CHANGED),
+    }
 
 
 @pytest.mark.parametrize(("num_envs", "sizes"), [(8, [2, 2, 2, 2]), (6, [2, 2, 2]), (5, [2, 2, 1])])

@@ -28,7 +28,7 @@ _SHOWN: dict[FigureName, str] = {
     "lets itself change.",
 }
 
-_HIDDEN = ("seed", "threads")
+_HIDDEN = ("seed", "threads", "device")
 _IN_THE_TITLE = (*NETWORK_NAMES, "network.core_settings.hidden_size")
 
 

@@ -12,7 +12,6 @@ from train.experiments.files import (
     check_named,
     check_scores,
     read_object,
-    read_series,
     read_words,
 )
 from train.experiments.job import failure_path, folder_of, test_path
@@ -20,6 +19,7 @@ from train.experiments.sweep import (
     Config,
     Run,
 )
+from train.runs.records import read_series
 from train.runs.run_folder import Record
 
 
@@ -132,7 +132,7 @@ class FolderResult(RunResult):
     @cached_property
     def curve(self) -> Mapping[int, float]:
         """Validation scores by training step."""
-        records = read_series(self.folder.metrics_path, "val_score")
+        records = read_series(self.folder.metrics_path, "val_score", finite=True)
         return {record["step"]: float(record["val_score"]) for record in records}
 
     @cached_property
@@ -149,7 +149,7 @@ class FolderResult(RunResult):
     def parts(self) -> Mapping[str, float]:
         """Seconds of training by name: its own, and those of the runs that came before it."""
         path = self.folder.timing_path
-        records = read_series(path, "seconds")
+        records = read_series(path, "seconds", finite=True)
         seconds = float(records[-1]["seconds"]) if records else 0.0
         if seconds < 0:
             raise ValueError(f"{path}: seconds must be at least 0, got {shown(seconds)}")

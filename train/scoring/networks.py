@@ -182,7 +182,9 @@ def run_over(network: Network, inputs: Inputs, *, probe: bool = False) -> Ran:
 def rate_of(probes: Mapping[str, Tensor]) -> FloatArray | None:
     """Return the plasticity rate η [B, T] that probes tell of; None where nothing is written."""
     eta = probes.get("eta")
-    return eta.double().numpy() if eta is not None and eta.any() else None
+    if eta is None or not probes.get("write_norm", eta).any():
+        return None
+    return eta.double().numpy()
 
 
 def probe_eta(folder: RunFolder, num_episodes: int = 256) -> NDArray[np.float64] | None:

@@ -182,7 +182,11 @@ def run_over(network: Network, inputs: Inputs, *, probe: bool = False) -> Ran:
 def rate_of(probes: Mapping[str, Tensor]) -> FloatArray | None:
     """Return the plasticity rate η [B, T] that probes tell of; None where nothing is written."""
     eta = probes.get("eta")
-    return eta.double().numpy() if eta is not None and eta.any() else None
+    written = probes.get("write_norm", eta)
+    if eta is None or written is None or not written.any():
+        return None
+    rate: FloatArray = eta.double().numpy()
+    return rate
 
 
 def probe_eta(folder: RunFolder, num_episodes: int = 256) -> NDArray[np.float64] | None:

@@ -17,7 +17,7 @@ MODELS = [
     {"core": "prototypical"},
     {"core": "prototypical", "label_mode": "delayed", "delayed": True},
 ]
-PLASTICITY = ["eta", "decay", "write_norm", "inner_loss"]
+PLASTICITY = ["eta", "eta_before_clip", "decay", "write_norm", "inner_loss"]
 
 
 @pytest.fixture

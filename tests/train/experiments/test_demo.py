@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_any_number_of_processes_makes_the_same(command, here, tmp_path, monkeyp
     first, second = (run_demo(config, progress=False) for config in (one, two))
     for left, right in zip(first, second, strict=True):
         assert left["score"] == right["score"]
-        assert RunFolder(left["run"]).metrics() == RunFolder(right["run"]).metrics()
+        assert RunFolder(Path(left["run"])).metrics() == RunFolder(Path(right["run"])).metrics()
 
 
 def test_the_demo_compares_three_networks_and_goes_on_with_what_is_there(command, here, tmp_path):

@@ -5,7 +5,6 @@ import torch
 
 from agents import Gradient, Hebbian, NonPlastic, PlasticNetwork
 from agents.plastic.network import FORMS
-from agents.plastic.ops.cpu import form as form_in_c
 
 RULES = {"gradient": Gradient, "hebbian": Hebbian, "none": NonPlastic}
 
@@ -73,17 +72,6 @@ def plastic_net(make_net, form, cell, plastic_rule_class):
     """Like `net`, for the rules that write."""
     rule = plastic_rule_class(base_eta=0.4, base_decay=0.2, max_norm=0.9)
     return make_net(cell, rule, form=form)
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch):
-    """Fill all memory that the kernel is to fill with NaN: what it leaves out is seen."""
-    unfilled = form_in_c.unfilled
-
-    def poison(like, *shape):
-        return unfilled(like, *shape).fill_(torch.nan)
-
-    monkeypatch.setattr(form_in_c, "unfilled", poison)
 
 
 @pytest.fixture

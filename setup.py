@@ -1,7 +1,7 @@
 """Builds the compiled form; everything else is in pyproject.toml.
 
-The kernel is plain C without any Python in it, loaded by `agents.plastic.ops.cpu.library`. It is built
-once for every instruction set that the compiler knows, and the best one is chosen when it is
+The kernel is plain C without any Python in it, loaded by `agents.plastic.ops.cpu.library`. It is
+built once for every instruction set that the compiler knows, and the best one is chosen when it is
 loaded, so that an installation can be moved to another machine. Each build is optional: without a
 compiler the package installs all the same and computes in pure PyTorch.
 """

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import tyro
 
 import plastic_envs
+from benchmarks.against import compare
 
 
 @dataclass
@@ -33,6 +35,10 @@ class Args:
     """Measurements of each row."""
     num_envs: tuple[int, ...] = (16, 1024)
     """Sizes of the vector environments."""
+    against: Path | None = None
+    """Folder of another copy of this project: measure in both by turns, and print here / there."""
+    turns: int = 3
+    """Runs of each copy."""
     json: bool = False
     """Print JSON lines instead of a table."""
 
@@ -40,6 +46,9 @@ class Args:
 def main() -> None:
     """Measure and print every row."""
     args = tyro.cli(Args)
+    if args.against is not None:
+        compare("env_speed", args.against, args.turns, as_json=args.json)
+        return
     for env_id in plastic_envs.ids():
         for name, unit, work in _rows(env_id, args.num_envs):
             rates = [_rate(work, args.seconds) for _ in range(args.repeats)]

@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +29,7 @@ from stable_baselines3 import PPO
 
 import plastic_envs
 from agents.sb3 import RecurrentPPO, VectorEnvAdapter
+from benchmarks.against import compare
 
 
 @dataclass
@@ -52,6 +54,10 @@ class Args:
     """Measurements of each row."""
     threads: int = 1
     """Threads of torch."""
+    against: Path | None = None
+    """Folder of another copy of this project: measure in both by turns, and print here / there."""
+    turns: int = 3
+    """Runs of each copy."""
     json: bool = False
     """Print JSON lines instead of a table."""
 
@@ -62,6 +68,9 @@ Make = Callable[[Any, Args, dict[str, Any]], Any]
 def main() -> None:
     """Measure and print every row."""
     args = tyro.cli(Args)
+    if args.against is not None:
+        compare("ppo_speed", args.against, args.turns, as_json=args.json)
+        return
     torch.set_num_threads(args.threads)
     for env_id in args.env:
         models = {name: _make(make, env_id, args) for name, make in _rows().items()}

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from agents import PlasticNetwork
 from agents.plastic.network import CellName, FormName, RuleName
+from benchmarks.against import compare
 from plastic_envs.tasks import Copy, CueReward, Regression, SquaredErrorTask
 
 BATCH = 64
@@ -76,6 +77,10 @@ class Args:
     """Measure time and memory against length and hidden size instead."""
     memory_of: tuple[str, FormName] | None = None
     """Internal: measure the memory of one row (name) and form in this process."""
+    against: Path | None = None
+    """Folder of another copy of this project: measure in both by turns, and print here / there."""
+    turns: int = 3
+    """Runs of each copy."""
     json: bool = False
     """Print JSON lines instead of a table."""
 
@@ -112,6 +117,9 @@ def scaling_rows() -> Iterator[Row]:
 def main() -> None:
     """Measure and print every row."""
     args = tyro.cli(Args)
+    if args.against is not None:
+        compare("step_speed", args.against, args.turns, as_json=args.json)
+        return
     every = [*rows(), *scaling_rows()]
     if args.memory_of is not None:
         name, form = args.memory_of

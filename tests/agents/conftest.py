@@ -6,7 +6,6 @@ import torch
 from agents import PlasticNetwork
 from agents.plastic.cells import CELLS
 from agents.plastic.network import FORMS
-from agents.plastic.ops.cpu import form as form_in_c
 from agents.plastic.rules import RULES
 
 
@@ -80,17 +79,6 @@ def plastic_net(make_net, form, cell, plastic_rule_class):
     """Like `net`, for the rules that write."""
     rule = plastic_rule_class(base_eta=0.4, base_decay=0.2, max_norm=0.9)
     return make_net(cell, rule, form=form)
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch):
-    """Fill all memory that the kernel is to fill with NaN: what it leaves out is seen."""
-    unfilled = form_in_c.unfilled
-
-    def poison(like, *shape):
-        return unfilled(like, *shape).fill_(torch.nan)
-
-    monkeypatch.setattr(form_in_c, "unfilled", poison)
 
 
 @pytest.fixture

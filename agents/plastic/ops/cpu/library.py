@@ -170,7 +170,7 @@ class Problem:
 
 def _packed(fields: dict[str, Any]) -> bytes:
     """Return the struct as it lies in memory."""
-    values = [0] * _COUNT
+    values: list[int | float] = [0] * _COUNT
     for name, value in fields.items():
         first = _FIRST[name]
         if isinstance(value, dict):

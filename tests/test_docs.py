@@ -23,6 +23,10 @@ PAGES = [name for name, text in TEXTS.items() if BLOCK.search(text) or ">>> " in
 # What a reader of a page has before its first example.
 BEFORE = "import gymnasium as gym\nimport plastic_envs\nimport torch\n"
 GIVEN = {
+    "docs/extending.md": (
+        "from agents import Gradient as MyRule, PlasticNetwork, RNNCell as MyCell\n"
+        "x, LinearAttention = torch.zeros(2, 3, 3).double(), torch.nn.Module"
+    ),
     "docs/fast-engine.md": "from agents import PlasticNetwork\nnet = PlasticNetwork(16, 1, 8)",
     "docs/image-sources.md": (
         "images = torch.zeros(60, 28, 28, 1, dtype=torch.uint8).numpy()\n"

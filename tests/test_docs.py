@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +24,22 @@ PAGES = [name for name, text in TEXTS.items() if BLOCK.search(text) or ">>> " in
 # What a reader of a page has before its first example.
 BEFORE = "import gymnasium as gym\nimport plastic_envs\nimport torch\n"
 GIVEN = {
+    "docs/extending-cell.md": (
+        "from agents import PlasticNetwork\n"
+        "from agents.plastic.cells import LSTMCell as MyCell\n"
+        "x = torch.zeros(2, 4, 3).double()"
+    ),
+    "docs/extending-core.md": "from torch.nn import Linear as LinearAttention",
+    "docs/extending-rule.md": (
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "from agents import PlasticNetwork\n"
+        "from agents.plastic.rules import Rule, StepRecord, Write, Hebbian as MyRule\n"
+        "x = torch.zeros(2, 4, 3).double()"
+    ),
+    "docs/extending-task.md": (
+        "from plastic_envs import register_task\nfrom plastic_envs.tasks import Copy as Recall"
+    ),
     "docs/fast-engine.md": "from agents import PlasticNetwork\nnet = PlasticNetwork(16, 1, 8)",
     "docs/image-sources.md": (
         "images = torch.zeros(60, 28, 28, 1, dtype=torch.uint8).numpy()\n"
@@ -58,8 +75,17 @@ def test_examples_in_docstrings_are_true(name, tmp_path, monkeypatch):
     assert tried > 0
 
 
+@pytest.fixture
+def registry():
+    """Forget afterwards what an example registers."""
+    before = dict(gym.registry)
+    yield
+    gym.registry.clear()
+    gym.registry.update(before)
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_examples_in_pages_run(name, tmp_path, monkeypatch):
+def test_examples_in_pages_run(name, tmp_path, monkeypatch, registry):
     skip_without_sb3(name)
     monkeypatch.chdir(tmp_path)
     failed, _ = doctest.testfile(str(ROOT / name), module_relative=False)

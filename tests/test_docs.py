@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,8 +63,17 @@ def test_examples_in_docstrings_are_true(name, tmp_path, monkeypatch):
     assert tried > 0
 
 
+@pytest.fixture
+def registry():
+    """Forget afterwards what an example registers."""
+    before = dict(gym.registry)
+    yield
+    gym.registry.clear()
+    gym.registry.update(before)
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_examples_in_pages_run(name, tmp_path, monkeypatch):
+def test_examples_in_pages_run(name, tmp_path, monkeypatch, registry):
     skip_without_sb3(name)
     monkeypatch.chdir(tmp_path)
     failed, _ = doctest.testfile(str(ROOT / name), module_relative=False)

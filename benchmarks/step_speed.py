@@ -28,7 +28,7 @@ import tyro
 from torch import Tensor
 
 from agents import PlasticNetwork
-from agents.plastic.network import CellName, FormName, RuleName
+from agents.plastic.network import FormName
 from benchmarks.against import compare
 from plastic_envs.tasks import Copy, CueReward, Regression, SquaredErrorTask
 
@@ -41,9 +41,9 @@ class Row:
 
     task_name: str
     task: SquaredErrorTask
-    cell: CellName
+    cell: str
     hidden_size: int
-    rule: RuleName
+    rule: str
 
     @property
     def name(self) -> str:
@@ -87,7 +87,7 @@ class Args:
 
 def rows() -> Iterator[Row]:
     """Yield the rows of the benchmark."""
-    sizes: list[tuple[str, SquaredErrorTask, CellName, int]] = [
+    sizes: list[tuple[str, SquaredErrorTask, str, int]] = [
         ("cue-reward T=20", CueReward(), "rnn", 128),
         ("cue-reward T=20", CueReward(), "rnn", 256),
         ("cue-reward T=20", CueReward(), "lstm", 128),
@@ -97,7 +97,7 @@ def rows() -> Iterator[Row]:
         sizes += [(f"copy T={copy.num_steps}", copy, "rnn", 128)]
         sizes += [(f"copy T={copy.num_steps}", copy, "lstm", 128)]
     sizes += [("regression T=40", Regression(kind="mlp"), "rnn", 128)]
-    plastic: tuple[RuleName, ...] = ("gradient", "hebbian")
+    plastic: tuple[str, ...] = ("gradient", "hebbian")
     for task_name, task, cell, hidden in sizes:
         for rule in plastic:
             yield Row(task_name, task, cell, hidden, rule)
@@ -106,7 +106,7 @@ def rows() -> Iterator[Row]:
 
 def scaling_rows() -> Iterator[Row]:
     """Yield rows that differ in length or in hidden size only."""
-    rules: tuple[RuleName, ...] = ("gradient", "hebbian")
+    rules: tuple[str, ...] = ("gradient", "hebbian")
     for rule in rules:
         for length in (5, 10, 20, 40, 80):
             yield Row(f"copy T={2 * length}", Copy(length=length), "rnn", 128, rule)
@@ -175,7 +175,7 @@ def measure(row: Row, args: Args, threads: list[int]) -> Iterator[dict[str, Any]
 def measure_acting(args: Args) -> Iterator[dict[str, Any]]:
     """Yield steps per second of `net.step` without gradients, on one thread."""
     torch.set_num_threads(1)
-    kinds: list[tuple[CellName, RuleName, int]] = [
+    kinds: list[tuple[str, str, int]] = [
         (cell, rule, 192 if rule == "none" else 128)
         for cell in ("rnn", "lstm")
         for rule in ("gradient", "hebbian", "none")

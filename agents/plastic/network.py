@@ -7,8 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from agents.plastic.cells import CELLS as CELLS
-from agents.plastic.cells import Cell
+from agents.plastic.cells import CELLS, Cell
 from agents.plastic.ops import closed, naive
 from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.interface import (
@@ -18,8 +17,7 @@ from agents.plastic.ops.interface import (
     Probes,
     own_state,
 )
-from agents.plastic.rules import RULES as RULES
-from agents.plastic.rules import Rule
+from agents.plastic.rules import RULES, Rule
 from agents.plastic.state import FastWeights, Hidden, PlasticState
 from agents.tensors import (
     add_time_axis,
@@ -41,8 +39,6 @@ from plastic_envs.checks import (
 FormName = Literal["auto", "compiled", "closed", "naive"]
 
 FORMS: dict[FormName, Form] = {"compiled": compiled, "closed": closed, "naive": naive}
-CellName = Literal["rnn", "lstm", "gru"]
-RuleName = Literal["gradient", "hebbian", "oja", "backpropamine", "none"]
 
 _LARGEST_SIZE = 2**24  # units
 _LARGEST_NETWORK = 2**30  # numbers: 4 GiB in float32

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents import Gradient, Hebbian, NonPlastic
 from agents.core import Encoded, Readout, make_core, outputs_of
-from agents.plastic.network import CELLS, RULES
+from agents.plastic.cells import CELLS
+from agents.plastic.rules import RULES
 from agents.tree import leaves, map_tree
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_core.py"

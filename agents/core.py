@@ -257,7 +257,7 @@ class _Around(nn.Module):
 
     def __init__(self, core: Any) -> None:
         super().__init__()
-        self.core = core
+        self.core = check_instance("core", core, nn.Module, "a module that is a Core")
 
     def initial_state(self, batch_size: int) -> Any:
         """Return the core's state at the start of an episode."""
@@ -336,11 +336,14 @@ class Encoded(_Around):
     Args:
         encoder: Turns inputs [B, T, …] into what the core takes, [B, T, input_size].
         core: The core.
+
+    Raises:
+        ValueError: If an argument is of the wrong kind.
     """
 
     def __init__(self, encoder: nn.Module, core: Any) -> None:
         super().__init__(core)
-        self.encoder = encoder
+        self.encoder = check_instance("encoder", encoder, nn.Module, "a torch.nn.Module")
 
     @property
     def output_size(self) -> int:

@@ -3,12 +3,14 @@
 import itertools
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -82,7 +84,7 @@ class RecurrentPPO(RecurrentOnPolicyAlgorithm):
     def __init__(
         self,
         policy: str | type[PlasticPolicy],
-        env: GymEnv | VectorEnv[Any, Any, Any] | str | None,
+        env: gym.Env[Any, Any] | VecEnv | VectorEnv[Any, Any, Any] | str | None,
         learning_rate: float | Schedule = 3e-4,
         n_steps: int = 128,
         batch_size: int | None = None,

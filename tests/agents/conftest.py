@@ -29,6 +29,21 @@ def plastic_rule_class(request):
     return RULES[request.param]
 
 
+def pytest_collection_modifyitems(items):
+    """Leave to the slow tests most pairs of a rule and a cell: each is tried with one of the others.
+
+    That is the RNN, or the gradient rule; the compiled form has pairs of its own.
+    """
+    for item in items:
+        chosen = getattr(getattr(item, "callspec", None), "params", {})
+        rule = chosen.get("rule_class", chosen.get("plastic_rule_class"))
+        cell = chosen.get("cell")
+        if rule is None or cell is None or cell == "rnn" or rule == "gradient":
+            continue
+        if chosen.get("form") != "compiled":
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def make_net():
     """Return a function that makes a network in float64, the same for the same arguments.
@@ -61,15 +76,8 @@ def random_state():
     return draw
 
 
-@pytest.fixture(scope="session")
-def few(form, cell, rule_class):
-    """Leave most pairs of a rule and a cell to the fast forms: `naive` is slow."""
-    if form == "naive" and (list(RULES.values()).index(rule_class) + list(CELLS).index(cell)) % 3:
-        pytest.skip("left to the other forms")
-
-
 @pytest.fixture
-def net(make_net, form, cell, rule_class, few):
+def net(make_net, form, cell, rule_class):
     """A network of every form, cell and rule, with strong writes that are bounded now and then."""
     return make_net(cell, rule_class(base_eta=0.4, base_decay=0.2, max_norm=0.9), form=form)
 

@@ -181,7 +181,7 @@ class _Run(torch.autograd.Function):
         saved: tuple[Tensor | None, ...] = ctx.saved_tensors  # checkpoints give them only once
         if _kinds(saved) != ctx.kinds:
             raise RuntimeError("a hook returned a saved tensor with another shape or dtype")
-        left = iter(saved)
+        left: Iterator[Any] = iter(saved)
         given = _given_of(ctx.like, left)
         made: dict[str, Tensor] = dict(zip(ctx.made_names, left, strict=True))
         grads = _outcome_of(given.state, given_grads)

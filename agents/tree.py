@@ -1,6 +1,6 @@
 """States as trees: tuples, named tuples and dictionaries with tensors or arrays as leaves."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,19 +40,6 @@ def leaves(tree: Any) -> Iterator[Any]:
             yield from leaves(part)
     else:
         yield tree
-
-
-def filled(tree: Tree, values: Iterable[Any]) -> Tree:
-    """Return a tree of the same form with these leaves, in the order of `leaves`.
-
-    Raises:
-        ValueError: If they are more or fewer than the tree has.
-    """
-    new = list(values)
-    if len(new) != (count := sum(1 for _ in leaves(tree))):
-        raise ValueError(f"values must be {count}, one a leaf, got {len(new)}")
-    left = iter(new)
-    return map_tree(lambda _: next(left), tree)
 
 
 def copied(tree: Tree) -> Tree:

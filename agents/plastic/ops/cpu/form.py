@@ -7,7 +7,8 @@ Derivation: docs/fast-engine.md. For CPU tensors of float32 or float64; see `obs
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,6 @@ from agents.plastic.ops.cpu.library import Problem
 from agents.plastic.ops.interface import LayerParameters, NetworkParameters, Probes
 from agents.plastic.rules import Gradient, Hebbian, Rule, inner_loss, is_exactly
 from agents.plastic.state import FastWeights, PlasticState
-from agents.tree import filled, leaves, map_tree
 
 
 def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
@@ -64,8 +64,8 @@ def run(
     """
     setting, given = _Setting(rule, cell), _Given(x, parameters, state)
     if torch.is_grad_enabled():
-        flat = _Run.apply(setting, episode_starts, _form_of(given), *leaves(given))  # type: ignore[no-untyped-call]
-        outcome = filled(_outcome_of(state), flat)
+        flat = _Run.apply(setting, episode_starts, _emptied(given), *_leaves(given))  # type: ignore[no-untyped-call]
+        outcome = _outcome_of(state, flat)
     else:
         outcome, _ = _forward(setting, episode_starts, given)
     if not probe:
@@ -113,25 +113,46 @@ class _Outcome(NamedTuple):
     rates: _Rates
 
 
-class _Kept(NamedTuple):
-    """What the backward pass needs: what was given, and what the forward pass has `_made`."""
-
-    given: _Given
-    made: dict[str, Tensor]
-
-
 Arrays = dict[str, Any]
 """What the kernel is given, by the names of csrc/kernel.h: tensors, or tensors by layer."""
 
 
-def _form_of(tree: Any) -> Any:
-    """Return a tree of this form that holds nothing."""
-    return map_tree(lambda _: None, tree)
+# The leaves of these trees in one order, and trees like another of leaves that come in this order.
 
 
-def _outcome_of(state: PlasticState) -> _Outcome:
-    """Return the form of what a run from this state gives."""
-    return _Outcome(None, state, _Rates(None, None, None))
+def _leaves(given: _Given) -> list[Any]:
+    layers, omega = given.parameters
+    return [given.x, omega, *chain.from_iterable(layers.values()), *_state_leaves(given.state)]
+
+
+def _state_leaves(state: PlasticState) -> list[Any]:
+    return [*state.hidden, *chain.from_iterable(state.fast.values())]
+
+
+def _given_of(like: _Given, leaves: Iterator[Any]) -> _Given:
+    x, omega = next(leaves), next(leaves)
+    layers = {
+        name: LayerParameters(next(leaves), next(leaves), next(leaves), next(leaves))
+        for name in like.parameters.layers
+    }
+    return _Given(x, NetworkParameters(layers, omega), _state_of(like.state, leaves))
+
+
+def _state_of(like: PlasticState, leaves: Iterator[Any]) -> PlasticState:
+    hidden = type(like.hidden)(*(next(leaves) for _ in like.hidden))
+    fast = {name: FastWeights(next(leaves), next(leaves)) for name in like.fast}
+    return like._replace(hidden=hidden, fast=fast)
+
+
+def _outcome_of(state: PlasticState, leaves: Iterable[Any]) -> _Outcome:
+    """Return what a run from this state gives."""
+    left = iter(leaves)
+    return _Outcome(next(left), _state_of(state, left), _Rates(*left))
+
+
+def _emptied(given: _Given) -> _Given:
+    """Return a tree like this that holds nothing."""
+    return _given_of(given, repeat(None))
 
 
 class _Run(torch.autograd.Function):
@@ -142,50 +163,55 @@ class _Run(torch.autograd.Function):
         ctx: Any,
         setting: _Setting,
         episode_starts: Tensor | None,
-        form: _Given,
+        like: _Given,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        given = filled(form, tensors)
-        outcome, made = _forward(setting, episode_starts, given)
-        kept = _Kept(given, made)
+        outcome, made = _forward(setting, episode_starts, _given_of(like, iter(tensors)))
+        kept = (*tensors, *made.values())
         ctx.set_materialize_grads(False)
-        ctx.setting, ctx.form = setting, _form_of(kept)
-        ctx.kinds = [_kind(leaf) for leaf in leaves(kept)]
-        ctx.save_for_backward(*leaves(kept))
+        ctx.setting, ctx.like, ctx.made_names = setting, like, tuple(made)
+        ctx.kinds = _kinds(kept)
+        ctx.save_for_backward(*kept)
         ctx.mark_non_differentiable(*outcome.rates)
         output = outcome.output.clone()  # the user may write into it
-        return tuple(leaves(outcome._replace(output=output)))
+        return output, *_state_leaves(outcome.state), *outcome.rates
 
     @staticmethod
     def backward(ctx: Any, *given_grads: Tensor | None) -> Any:
         saved: tuple[Tensor | None, ...] = ctx.saved_tensors  # checkpoints give them only once
-        if [_kind(leaf) for leaf in saved] != ctx.kinds:
+        if _kinds(saved) != ctx.kinds:
             raise RuntimeError("a hook returned a saved tensor with another shape or dtype")
-        kept: _Kept = filled(ctx.form, saved)
+        left: Iterator[Any] = iter(saved)
+        given = _given_of(ctx.like, left)
+        made: dict[str, Tensor] = dict(zip(ctx.made_names, left, strict=True))
+        grads = _outcome_of(given.state, given_grads)
         _, _, _, *needs_grad = ctx.needs_input_grad
-        needs: _Given = filled(kept.given, needs_grad)
-        grads: _Outcome = filled(_outcome_of(kept.given.state), given_grads)
+        needs = _given_of(ctx.like, iter(needs_grad))
 
         arrays = [leaf for leaf in saved if leaf is not None]
         incoming = [grad for grad in given_grads if grad is not None]
         followed = torch.is_grad_enabled() or plain.follower() is not None
         if followed or not (plain.are_plain([*arrays, *incoming]) and plain.are_stored(incoming)):
-            found = _backward_by_autograd(ctx.setting, kept, needs, grads)
+            found = _backward_by_autograd(ctx.setting, given, made, needs, grads)
         else:
-            found = _backward(ctx.setting, kept, needs, grads)
-        return None, None, None, *leaves(found)
+            found = _backward(ctx.setting, given, made, needs, grads)
+        pairs = zip(_leaves(found), needs_grad, strict=True)
+        return None, None, None, *(grad if need else None for grad, need in pairs)
 
 
-def _kind(leaf: Tensor | None) -> tuple[torch.Size, torch.dtype] | None:
-    return None if leaf is None else (leaf.shape, leaf.dtype)
+def _kinds(kept: Sequence[Tensor | None]) -> list[object]:
+    return [None if leaf is None else (leaf.shape, leaf.dtype) for leaf in kept]
 
 
-def _backward_by_autograd(setting: _Setting, kept: _Kept, needs: _Given, grads: _Outcome) -> _Given:
+def _backward_by_autograd(
+    setting: _Setting, given: _Given, made: dict[str, Tensor], needs: _Given, grads: _Outcome
+) -> _Given:
     """Return the gradients of all tensors by the closed form, with a graph if one is wanted."""
-    create_graph, starts = torch.is_grad_enabled(), kept.made.get("starts")
+    create_graph, starts = torch.is_grad_enabled(), made.get("starts")
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         # Not the tensors themselves: one may have been computed from another.
-        given = map_tree(lambda leaf: None if leaf is None else leaf.view_as(leaf), kept.given)
+        views = (None if leaf is None else leaf.view_as(leaf) for leaf in _leaves(given))
+        given = _given_of(given, views)
         output, final, _ = closed.run(
             given.parameters,
             setting.rule,
@@ -195,9 +221,10 @@ def _backward_by_autograd(setting: _Setting, kept: _Kept, needs: _Given, grads: 
             None if starts is None else starts.view(torch.bool),
             probe=False,
         )
-        pairs = zip(leaves((output, final)), leaves((grads.output, grads.state)), strict=True)
+        results = [output, *_state_leaves(final)]
+        pairs = zip(results, [grads.output, *_state_leaves(grads.state)], strict=True)
         used = [pair for pair in pairs if pair[1] is not None and pair[0].requires_grad]
-        wanted = zip(leaves(given), leaves(needs), strict=True)
+        wanted = zip(_leaves(given), _leaves(needs), strict=True)
         found = iter(
             torch.autograd.grad(
                 [result for result, _ in used],
@@ -207,13 +234,15 @@ def _backward_by_autograd(setting: _Setting, kept: _Kept, needs: _Given, grads: 
                 allow_unused=True,
             )
         )
-    return map_tree(lambda need: next(found) if need else None, needs)
+    return _given_of(given, (next(found) if need else None for need in _leaves(needs)))
 
 
-def _backward(setting: _Setting, kept: _Kept, needs: _Given, grads: _Outcome) -> _Given:
+def _backward(
+    setting: _Setting, given: _Given, made: dict[str, Tensor], needs: _Given, grads: _Outcome
+) -> _Given:
     """Return the gradients of all tensors by the kernel."""
-    arrays = _arrays(setting, kept.given)
-    arrays |= {name: leaf.contiguous() for name, leaf in kept.made.items()}
+    arrays = _arrays(setting, given)
+    arrays |= {name: leaf.contiguous() for name, leaf in made.items()}
     if grads.output is None:
         arrays["grad_o"] = torch.zeros_like(arrays["output"])
     else:  # the kernel adds to it
@@ -227,8 +256,8 @@ def _backward(setting: _Setting, kept: _Kept, needs: _Given, grads: _Outcome) ->
         if has_encoder:
             arrays["grad_u"] = unfilled(arrays["h"])
 
-    state, wanted = kept.given.state, needs.state.fast
-    for name in state.hidden._asdict():
+    wanted = needs.state.fast
+    for name in given.state.hidden._asdict():
         arrays[f"grad_{name}0"] = unfilled(arrays[f"{name}0"])
     arrays["grad_fast0"] = {
         name: unfilled(leaf) if wanted[name].weight else None
@@ -251,12 +280,10 @@ def _backward(setting: _Setting, kept: _Kept, needs: _Given, grads: _Outcome) ->
         name: LayerParameters(
             *slow[name], sums["grad_alpha"][name], sums["grad_bias_alpha"].get(name)
         )
-        for name in kept.given.parameters.layers
+        for name in given.parameters.layers
     }
     parameters = NetworkParameters(layers, sums["grad_omega"])
-    found = _Given(arrays["grad_x"], parameters, _state_of(state, "grad_", arrays, "0"))
-    pairs = zip(leaves(found), leaves(needs), strict=True)
-    return filled(found, (grad if need else None for grad, need in pairs))
+    return _Given(arrays["grad_x"], parameters, _state_in("grad_", arrays, "0", given.state))
 
 
 def _forward(
@@ -274,7 +301,7 @@ def _forward(
     _problem(setting, arrays).run("forward")
 
     last = {f"{name}1": made[name][:, -1].clone() for name in given.state.hidden._asdict()}
-    final = _state_of(given.state, "", arrays | last, "1")
+    final = _state_in("", arrays | last, "1", given.state)
     rates = _Rates(made["eta"], made["decay"], made["norm2"])
     return _Outcome(made["output"], final, rates), made
 
@@ -344,7 +371,7 @@ def _state_arrays(before: str, state: PlasticState, after: str) -> Arrays:
     return arrays
 
 
-def _state_of(like: PlasticState, before: str, arrays: Arrays, after: str) -> PlasticState:
+def _state_in(before: str, arrays: Arrays, after: str, like: PlasticState) -> PlasticState:
     """Return the state, or gradients of one, that has such names among the arrays."""
     hidden = [arrays[f"{before}{name}{after}"] for name in like.hidden._asdict()]
     weights, biases = arrays[f"{before}fast{after}"], arrays[f"{before}fast_bias{after}"]

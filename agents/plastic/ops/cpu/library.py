@@ -10,8 +10,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 import torch
-
-from agents.tree import filled, leaves, map_tree
+from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,8 @@ _POINTERS = {
     **dict.fromkeys(("grad_alpha", "grad_bias_alpha"), len(LAYERS)),
     "grad_omega": 1,
 }
-_FIELDS = _INTEGERS | _REALS | _POINTERS
+_NUMBERS = _INTEGERS | _REALS
+_FIELDS = _NUMBERS | _POINTERS
 _FIRST = dict(zip(_FIELDS, accumulate(_FIELDS.values(), initial=0), strict=False))
 _COUNT = sum(_FIELDS.values())
 _STRUCT = struct.Struct(f"{len(_INTEGERS)}q{len(_REALS)}d{sum(_POINTERS.values())}P")
@@ -139,7 +139,7 @@ class Problem:
         assert kernel is not None  # `agents.plastic.ops.cpu.form.obstacle` said so
         function = getattr(kernel, f"plastic_{kind}_{self._suffix}")
         slices, failed = self._slices(), list[int]()
-        partial = [map_tree(torch.zeros_like, sums) for _ in slices]
+        partial = [{name: _zeros(value) for name, value in sums.items()} for _ in slices]
 
         def work(part: int) -> None:  # holds all arrays, even if this call is interrupted
             fields = self._fields | partial[part]
@@ -154,7 +154,7 @@ class Problem:
             thread.join()
         if failed:
             raise MemoryError(f"no memory for the {kind} pass of a plastic network")
-        return _summed(partial)
+        return {name: _sum([part[name] for part in partial]) for name in sums}
 
     def _slices(self) -> list[tuple[int, int]]:
         """Split the batch evenly over torch's threads; small problems stay on one."""
@@ -173,19 +173,26 @@ def _packed(fields: dict[str, Any]) -> bytes:
     values: list[int | float] = [0] * _COUNT
     for name, value in fields.items():
         first = _FIRST[name]
-        if isinstance(value, dict):
+        if name in _NUMBERS:
+            values[first] = value
+        elif isinstance(value, dict):
             for layer, leaf in value.items():
                 if leaf is not None:
                     values[first + LAYERS[layer]] = leaf.data_ptr()
-        elif isinstance(value, int | float):
-            values[first] = value
         elif value is not None:
             values[first] = value.data_ptr()
     return _STRUCT.pack(*values)
 
 
-def _summed(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def _zeros(value: Tensor | dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        return {layer: torch.zeros_like(leaf) for layer, leaf in value.items()}
+    return torch.zeros_like(value)
+
+
+def _sum(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
-    by_place = zip(*map(leaves, parts), strict=True)
-    return filled(parts[0], (torch.stack(found).sum(0) for found in by_place))
+    if isinstance(parts[0], dict):
+        return {layer: _sum([part[layer] for part in parts]) for layer in parts[0]}
+    return torch.stack(parts).sum(0)

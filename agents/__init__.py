@@ -12,10 +12,22 @@ from plastic_envs import project as _project
 _foreign = _project.foreign_files(_Path(__file__).parent)
 
 try:
-    from agents.plastic.cells import Cell, LSTMCell, RNNCell
+    from agents.core import CORES, Core, Encoded, Readout, make_core
+    from agents.memories.torch_rnn import TorchCore
+    from agents.plastic.cells import Cell, CellStep, GRUCell, LSTMCell, RNNCell
     from agents.plastic.network import PlasticNetwork
     from agents.plastic.ops.interface import Probes
-    from agents.plastic.rules import Gradient, Hebbian, NonPlastic, Rule
+    from agents.plastic.rules import (
+        Backpropamine,
+        Gradient,
+        Hebbian,
+        LayerStep,
+        NonPlastic,
+        Oja,
+        Rule,
+        StepRecord,
+        Write,
+    )
     from agents.plastic.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
     from agents.vision.encoders import Conv4, ResNet12, make_encoder
     from agents.vision.label_encoder import ImageEmbedder, ImageLabelEncoder
@@ -36,16 +48,24 @@ if _foreign:
     )
 
 __all__ = [
+    "CORES",
+    "Backpropamine",
     "Cell",
+    "CellStep",
     "Conv4",
+    "Core",
+    "Encoded",
     "FastWeights",
+    "GRUCell",
     "Gradient",
     "Hebbian",
     "ImageEmbedder",
     "ImageLabelEncoder",
     "LSTMCell",
     "LSTMHidden",
+    "LayerStep",
     "NonPlastic",
+    "Oja",
     "PlasticNetwork",
     "PlasticState",
     "Probes",
@@ -53,7 +73,12 @@ __all__ = [
     "PrototypicalNetwork",
     "RNNCell",
     "RNNHidden",
+    "Readout",
     "ResNet12",
     "Rule",
+    "StepRecord",
+    "TorchCore",
+    "Write",
+    "make_core",
     "make_encoder",
 ]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from agents.importing import import_named, is_import_name
+from agents.importing import import_named, is_import_name, told
 from agents.memories.feedforward import Feedforward
 from agents.memories.torch_rnn import TorchCore, gru, lstm, rnn
 from agents.plastic.cells import Cell
@@ -117,8 +117,8 @@ def plastic(
         input_size,
         output_size,
         hidden_size,
-        cell,  # type: ignore[arg-type]  # checked there
-        rule,  # type: ignore[arg-type]
+        cell,
+        rule,
         extra_dim=extra_dim,
         encoder=encoder,
         form=form,
@@ -239,8 +239,7 @@ def make_core(
         except ValueError:
             raise
         except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"core {name} cannot be made: {said[:300]}") from error
+            raise ValueError(f"core {name} cannot be made: {told(error)}") from error
     made = _checked(name, made)
     if encoder is not None and "encoder" not in parameters:
         made = Encoded(encoder, made)

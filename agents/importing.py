@@ -1,6 +1,9 @@
 """Things of the user's own, named `module:name`."""
 
 import importlib
+import traceback
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from plastic_envs.checks import check_text, shown
@@ -22,15 +25,42 @@ def import_named(what: str, name: str) -> Any:
         ValueError: If there is no such thing, or its module cannot be imported.
     """
     module, _, path = check_text(what, name).partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
-        raise ValueError(f"{what} must be named module:name, got {shown(name)}")
-    try:
-        found: Any = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # the module is the user's own: anything can happen
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{what} {name}: {module} cannot be imported ({said[:300]})") from error
+    found: Any = import_module(what, name, module)
     for part in path.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"{what} {name}: {module} has no {path}")
+            file = getattr(found, "__file__", None)
+            there = "" if file is None else f" ({file})"
+            raise ValueError(f"{what} {name}: {module}{there} has no {shown(path)}")
         found = getattr(found, part)
     return found
+
+
+def import_module(what: str, name: str, module: str) -> ModuleType:
+    """Import the module of a name `module:name`.
+
+    Raises:
+        ValueError: If it cannot be imported: which module is missing, or where an error arose.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"{what} must be named module:name, got {shown(name)}")
+    importlib.invalidate_caches()  # it may have been written a moment ago
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # the module is the user's own: anything can happen
+        missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module}.".startswith(f"{missing}."):
+            raise ValueError(
+                f"{what} {name}: there is no module {missing}, neither in the working directory, "
+                f"{Path.cwd()}, nor among those that are installed"
+            ) from error
+        raise ValueError(f"{what} {name}: {module} cannot be imported ({told(error)})") from error
+
+
+def told(error: BaseException) -> str:
+    """Say an error of the user's own code in a line: what it is, and where it arose."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    if isinstance(error, SyntaxError):
+        return said  # which tells its place
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
+    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    return f"{said}, at {own[-1].filename}:{own[-1].lineno}" if own else said

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plastic_envs.checks import check_instance, shown
 
@@ -65,3 +65,14 @@ def add_time_axis(inputs: Any, name: str = "inputs") -> Any:
     if not isinstance(inputs, Tensor) or inputs.dim() < 1:
         raise ValueError(f"{name} must be a torch.Tensor [B, …], got {described(inputs)}")
     return inputs.unsqueeze(1)
+
+
+def complete_gradients(module: nn.Module) -> None:
+    """Give a gradient of zero to each parameter that learns and got none, as of an unused layer.
+
+    So an optimiser has a state of every one of them, and what is missing from one that was saved is
+    a damage.
+    """
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)

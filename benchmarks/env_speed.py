@@ -68,7 +68,7 @@ def _rows(env_id: str, num_envs: tuple[int, ...]) -> Iterator[tuple[str, str, Ca
     yield "gym.make", "steps/s", _play_single(wrapped)
     for count in num_envs:
         yield f"make_vec, {count}", "steps/s", _play_vector(gym.make_vec(env_id, num_envs=count))
-    if env_id in plastic_envs.ids("sequence"):
+    if isinstance(wrapped.unwrapped.task, plastic_envs.SequenceTask):  # type: ignore[attr-defined]
         yield "sample_episodes, 64", "episodes/s", _sample(env_id)
 
 

@@ -14,24 +14,26 @@ import logging
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
-from agents.plastic.network import CellName, RuleName
 from plastic_envs.images.sources import SourceName
 from plastic_envs.tasks import FewShot
 from train.experiments.job import prepare, train_missing
 from train.experiments.published import FEW_SHOT_PLASTICITY
+from train.network import NetworkConfig
 from train.runs.run_folder import Record, RunFolder, read_records
-from train.scoring.networks import answer, network_names, summary
+from train.scoring.measures import summary
+from train.scoring.networks import run_over
 from train.scoring.objectives import CrossEntropy
 from train.supervised.batches import embedded
-from train.supervised.config import FewShotConfig, NetworkConfig, TrainConfig
+from train.supervised.config import TrainConfig
 from train.supervised.encoders import image_encoder_of
 
 TEST_SEED = 20_230_203
@@ -52,7 +54,7 @@ class Args:
     """Classes and examples of an episode."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of encoder and network."""
-    cells: tuple[CellName, ...] = ("rnn", "lstm")
+    cells: tuple[str, ...] = ("rnn", "lstm")
     """Cells for 5-way 1-shot; the other settings have the first one."""
     filters: int = 32
     """Filters of the Conv-4 encoder."""
@@ -109,19 +111,19 @@ def score(folder: RunFolder, task: FewShot, episodes: int) -> Record:
     """
     config = folder.config()
     network, step = folder.load_network("best")
-    if config.network.model == "prototypical":
+    if config.network.core == "prototypical":
         network.num_labels = task.n_way
     inputs, targets, scored = embedded(task, image_encoder_of(network).embed(task.images.images))(
         episodes, TEST_SEED
     )
-    answers = CrossEntropy().answers(answer(network, inputs))
+    answers = CrossEntropy().answers(run_over(network, inputs).outputs)
     rewards = task.rewards(answers, targets.numpy())
     seconds = read_records(folder.timing_path)[-1]["seconds"]
     if config.encoder_run is not None:
         encoder = RunFolder(Path(config.encoder_run))
         seconds += read_records(encoder.timing_path)[-1]["seconds"]
     return {
-        **_described(task, network_names(config)),
+        **_described(task, config.network.words),
         "seed": config.seed,
         **summary(task.measures(rewards, scored.numpy())),
         "episodes": episodes,
@@ -187,19 +189,19 @@ def _described(task: FewShot, names: Record) -> Record:
 
 
 def _task(args: Args, n_way: int, k_shot: int) -> FewShot:
-    return FewShot(**asdict(_few_shot(args, n_way, k_shot)), split="test")
+    return FewShot(**_few_shot(args, n_way, k_shot), split="test")
 
 
-def _few_shot(args: Args, n_way: int, k_shot: int) -> FewShotConfig:
+def _few_shot(args: Args, n_way: int, k_shot: int) -> dict[str, Any]:
     # Queries for themselves: balanced ones can be guessed by exclusion.
-    return FewShotConfig(
-        n_way=n_way,
-        k_shot=k_shot,
-        n_query=5,
-        query_sampling="independent",
-        source=args.source,
-        root=args.root,
-    )
+    return {
+        "n_way": n_way,
+        "k_shot": k_shot,
+        "n_query": 5,
+        "query_sampling": "independent",
+        "source": args.source,
+        "root": args.root,
+    }
 
 
 def _encoder_folder(args: Args, seed: int) -> Path:
@@ -209,12 +211,12 @@ def _encoder_folder(args: Args, seed: int) -> Path:
 def _encoder(args: Args, seed: int) -> TrainConfig:
     return TrainConfig(
         task="few-shot",
-        network=NetworkConfig(model="prototypical", filters=args.filters),
-        few_shot=replace(
-            _few_shot(args, args.encoder_n_way, 1),
-            n_query=args.encoder_n_way,
-            query_sampling="balanced",
-        ),
+        network=NetworkConfig(core="prototypical", filters=args.filters),
+        task_settings={
+            **_few_shot(args, args.encoder_n_way, 1),
+            "n_query": args.encoder_n_way,
+            "query_sampling": "balanced",
+        },
         steps=args.encoder_steps,
         batch_size=8,
         learning_rate=2e-3,
@@ -228,13 +230,13 @@ def _encoder(args: Args, seed: int) -> TrainConfig:
 
 def _networks(args: Args, n_way: int, k_shot: int) -> Iterator[list[tuple[Path, TrainConfig]]]:
     """Yield the runs of each method in one setting: a folder and settings per seed."""
-    rules: tuple[RuleName, ...] = ("hebbian", "gradient", "none")
+    rules: tuple[str, ...] = ("hebbian", "gradient", "none")
     for cell, rule in product(args.cells if (n_way, k_shot) == (5, 1) else args.cells[:1], rules):
         yield [_network(args, n_way, k_shot, cell, rule, seed) for seed in args.seeds]
 
 
 def _network(
-    args: Args, n_way: int, k_shot: int, cell: CellName, rule: RuleName, seed: int
+    args: Args, n_way: int, k_shot: int, cell: str, rule: str, seed: int
 ) -> tuple[Path, TrainConfig]:
     name = f"{args.source}-{n_way}-way-{k_shot}-shot-{rule}-{cell}-seed{seed}"
     return args.out / name, TrainConfig(
@@ -242,11 +244,11 @@ def _network(
         network=NetworkConfig(
             rule=rule,
             cell=cell,
-            hidden_size=192 if rule == "none" else 128,
+            core_settings={"hidden_size": 192 if rule == "none" else 128},
+            rule_settings=dict(FEW_SHOT_PLASTICITY.get(rule, {})),
             filters=args.filters,
-            plasticity=FEW_SHOT_PLASTICITY[rule],
         ),
-        few_shot=_few_shot(args, n_way, k_shot),
+        task_settings=_few_shot(args, n_way, k_shot),
         encoder_run=str(_encoder_folder(args, seed)),
         steps=args.steps,
         batch_size=32,
@@ -274,7 +276,8 @@ def _show(record: Record, as_json: bool) -> None:
     who = "all seeds" if isinstance(seeds, list) else f"seed {seeds}"
     print(
         f"{record['source']} {record['n_way']}-way {record['k_shot']}-shot  "
-        f"{record['rule']:17s} {record['cell']:6s} {who:9s}  "
+        f"{record.get('rule', record.get('core')):17s} "
+        f"{record.get('cell', record.get('encoder')):6s} {who:9s}  "
         f"first query {record['first_query']:.3f} ± {record['first_query_interval']:.3f}, "
         f"all {record['score']:.3f} ± {record['interval']:.3f}, {record['seconds']:.0f} s",
         flush=True,

@@ -21,19 +21,22 @@ import tyro
 
 from agents.sb3 import VectorEnvAdapter
 from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, save
-from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
-from train.reinforcement.environments import VALIDATE, derived_seed, make_evaluation_vec, make_vec
+from train.network import NetworkConfig
+from train.reinforcement.config import PPOConfig, RLConfig
+from train.reinforcement.environments import derived_seed, make_evaluation_vec, make_vec
 from train.reinforcement.training import train_missing
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RLRunFolder, read_records
 from train.scoring.agents import measure
-from train.scoring.networks import summary
+from train.scoring.measures import summary
+from train.seeds import Reinforcement
 
+SIZE = {"hidden_size": 64}
 AGENTS = {
-    "ours, hebbian RNN": RLNetworkConfig(rule="hebbian", cell="rnn"),
-    "ours, gradient RNN": RLNetworkConfig(rule="gradient", cell="rnn"),
-    "ours, LSTM": RLNetworkConfig(core="lstm"),
-    "ours, no memory": RLNetworkConfig(core="mlp"),
+    "ours, hebbian RNN": NetworkConfig(rule="hebbian", cell="rnn", core_settings=SIZE),
+    "ours, gradient RNN": NetworkConfig(rule="gradient", cell="rnn", core_settings=SIZE),
+    "ours, LSTM": NetworkConfig(core="lstm", core_settings=SIZE),
+    "ours, no memory": NetworkConfig(core="mlp", core_settings=SIZE),
 }
 CONTRIB = "sb3-contrib, LSTM"
 
@@ -78,7 +81,7 @@ def main() -> None:
 def _config(args: Args, name: str, seed: int) -> RLConfig:
     return RLConfig(
         env=args.env,
-        network=AGENTS.get(name, RLNetworkConfig(core="lstm")),
+        network=AGENTS.get(name, NetworkConfig(core="lstm", core_settings=SIZE)),
         ppo=PPOConfig(learning_rate=args.learning_rate, schedule="constant"),
         steps=args.steps,
         num_envs=16,
@@ -105,12 +108,12 @@ def _contrib(config: RLConfig, path: Path) -> list[Record]:
     model: Any = importlib.import_module("sb3_contrib").RecurrentPPO(
         "MlpLstmPolicy",
         VectorEnvAdapter(env),
-        policy_kwargs={"lstm_hidden_size": config.network.hidden_size, "net_arch": [64]},
+        policy_kwargs={"lstm_hidden_size": SIZE["hidden_size"], "net_arch": [64]},
         seed=config.seed,
         **config.ppo_kwargs(),
     )
     test = make_evaluation_vec(config, config.eval_episodes, "validation")
-    seed = derived_seed(config, VALIDATE)
+    seed = derived_seed(config, Reinforcement.VALIDATE)
     records: list[Record] = []
     seconds = 0.0
     while not records or records[-1]["step"] < config.total_steps:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from plastic_envs.tasks import Copy, CueReward, Regression
-from plastic_envs.tasks.base import SquaredErrorTask
+from plastic_envs.tasks import Copy, CueReward, Regression, SquaredErrorTask
 
 TASKS: tuple[SquaredErrorTask, ...] = (
     Copy(),

@@ -21,16 +21,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents import (
-    Gradient,
-    Hebbian,
-    LSTMHidden,
-    PlasticNetwork,
-    PlasticState,
-    RNNHidden,
-)
-from agents.plastic.network import RULES, CellName, FormName
-from agents.plastic.rules import AlphaInit
+from agents import LSTMHidden, PlasticNetwork, PlasticState, RNNHidden
+from agents.plastic.cells import CELLS
+from agents.plastic.network import FormName
+from agents.plastic.rules import RULES, AlphaInit
 
 
 @dataclass
@@ -132,9 +126,9 @@ def _errors(actual: Results, expected: Results) -> dict[str, float]:
 
 def own_errors() -> Iterator[tuple[str, Errors]]:
     """Yield, for small random cases, a name and the error of each number against `naive`."""
-    cells: tuple[CellName, ...] = ("rnn", "lstm")
+    rules = [rule for rule in RULES.values() if rule.plastic]
     alphas: tuple[AlphaInit, ...] = ("random", "off")
-    axes = itertools.product(cells, (Gradient, Hebbian), (True, False), (1.0, 0.05), alphas)
+    axes = itertools.product(CELLS, rules, (True, False), (1.0, 0.05), alphas)
     for index, (cell, rule_class, modulation, max_norm, alpha) in enumerate(axes):
         rule = rule_class(base_eta=0.3, modulation=modulation, max_norm=max_norm, alpha=alpha)
         generator = torch.Generator().manual_seed(index)
@@ -175,7 +169,9 @@ def run_case(
     results = {"output": output, "loss": loss, "h_final": final.hidden.h}
     if isinstance(final.hidden, LSTMHidden):
         results["c_final"] = final.hidden.c
-    results |= {f"fast_final.{k[5:]}": v for k, v in final.to_dict().items() if k[:5] == "fast."}
+    for name, leaf in final.to_dict().items():
+        if not name.startswith("hidden."):
+            results[name.replace("fast.", "fast_final.", 1)] = leaf
     results |= probes._asdict()
     results |= {
         f"grad.{name}": p.grad for name, p in _named_parameters(net).items() if p.grad is not None

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 import tyro
 
-from agents.plastic.rules import RuleSettings
 from train.figures.runs import plot_runs
-from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.network import NetworkConfig
+from train.reinforcement.config import PPOConfig, RLConfig
 from train.reinforcement.training import train_missing
 from train.runs.run_folder import Record, RLRunFolder
 from train.scoring.agents import evaluate_agent
@@ -71,19 +71,20 @@ LESSONS: dict[TaskName, RLConfig] = {
 }
 """What is learned before: the same with fewer cues, without which none learned the task at all."""
 
-AGENTS: dict[AgentName, RLNetworkConfig] = {
-    "hebbian-rnn": RLNetworkConfig(rule="hebbian", cell="rnn"),
-    "gradient-rnn": RLNetworkConfig(rule="gradient", cell="rnn"),
-    "hebbian-lstm": RLNetworkConfig(rule="hebbian", cell="lstm"),
-    "gradient-lstm": RLNetworkConfig(rule="gradient", cell="lstm"),
-    "lstm": RLNetworkConfig(core="lstm"),
-    "mlp-last": RLNetworkConfig(core="mlp"),
-    "mlp": RLNetworkConfig(core="mlp"),
+SIZE = {"hidden_size": 64}
+AGENTS: dict[AgentName, NetworkConfig] = {
+    "hebbian-rnn": NetworkConfig(rule="hebbian", cell="rnn", core_settings=SIZE),
+    "gradient-rnn": NetworkConfig(rule="gradient", cell="rnn", core_settings=SIZE),
+    "hebbian-lstm": NetworkConfig(rule="hebbian", cell="lstm", core_settings=SIZE),
+    "gradient-lstm": NetworkConfig(rule="gradient", cell="lstm", core_settings=SIZE),
+    "lstm": NetworkConfig(core="lstm", core_settings=SIZE),
+    "mlp-last": NetworkConfig(core="mlp", core_settings=SIZE),
+    "mlp": NetworkConfig(core="mlp", core_settings=SIZE),
 }
 
-PLASTICITY: dict[TaskName, RuleSettings] = {
-    "cue-reward": RuleSettings(base_eta=1.0, base_decay=0.03),
-    "target-search": RuleSettings(base_eta=1.0, base_decay=0.03),
+PLASTICITY: dict[TaskName, dict[str, float]] = {
+    "cue-reward": {"base_eta": 1.0, "base_decay": 0.03},
+    "target-search": {"base_eta": 1.0, "base_decay": 0.03},
 }
 """Where the paper's rates are not used: with these, what one reward tells can be remembered."""
 
@@ -191,8 +192,8 @@ def _settings(
     config: RLConfig, args: Args, task: TaskName, agent: AgentName, seed: int
 ) -> RLConfig:
     network = AGENTS[agent]
-    if network.core == "plastic" and task in PLASTICITY:
-        network = replace(network, plasticity=PLASTICITY[task])
+    if network.rule is not None and task in PLASTICITY:
+        network = replace(network, rule_settings=PLASTICITY[task])
     steps = args.steps or config.steps
     return replace(
         config,

@@ -29,8 +29,7 @@ from torch import Tensor
 
 from agents import PlasticNetwork
 from agents.plastic.network import CellName, FormName, RuleName
-from plastic_envs.tasks import Copy, CueReward, Regression
-from plastic_envs.tasks.base import SquaredErrorTask
+from plastic_envs.tasks import Copy, CueReward, Regression, SquaredErrorTask
 
 BATCH = 64
 

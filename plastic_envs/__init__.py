@@ -8,33 +8,28 @@ Importing this package registers the ids with Gymnasium:
     >>> episodes = plastic_envs.make_task("PlasticCueReward-v0").sample_episodes(64, seed=0)
 """
 
-from plastic_envs.env import SequenceEnv, SequenceVectorEnv
-from plastic_envs.interactive_env import InteractiveEnv, InteractiveVectorEnv
+from plastic_envs.env import TaskEnv
 from plastic_envs.registration import ids, make_task, register_task
-from plastic_envs.tasks import Episodes, InteractiveTask, SequenceTask
+from plastic_envs.tasks import Episodes, SequenceTask, Task
+from plastic_envs.vector_env import TaskVectorEnv
 from plastic_envs.version import __version__
 
 __all__ = [
     "Episodes",
-    "InteractiveEnv",
-    "InteractiveTask",
-    "InteractiveVectorEnv",
-    "SequenceEnv",
     "SequenceTask",
-    "SequenceVectorEnv",
+    "Task",
+    "TaskEnv",
+    "TaskVectorEnv",
     "__version__",
     "ids",
     "make_task",
     "register_task",
 ]
 
+register_task("PlasticBandit-v0", "plastic_envs.tasks.bandit:Bandit")
 register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
 register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
 register_task("PlasticFewShot-v0", "plastic_envs.tasks.few_shot:FewShot")
+register_task("PlasticMaze-v0", "plastic_envs.tasks.maze:Maze")
 register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")
-
-register_task("PlasticBandit-v0", "plastic_envs.tasks.bandit:Bandit", "interactive")
-register_task("PlasticMaze-v0", "plastic_envs.tasks.maze:Maze", "interactive")
-register_task(
-    "PlasticTargetSearch-v0", "plastic_envs.tasks.target_search:TargetSearch", "interactive"
-)
+register_task("PlasticTargetSearch-v0", "plastic_envs.tasks.target_search:TargetSearch")

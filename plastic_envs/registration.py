@@ -2,28 +2,18 @@
 
 import importlib
 import inspect
-from typing import Any, Literal, get_args
+from typing import Any
 
 import gymnasium as gym
 
-from plastic_envs.checks import check_choice, check_text, shown
-from plastic_envs.tasks import InteractiveTask, SequenceTask
-
-Kind = Literal["sequence", "interactive"]
-TaskClass = type[SequenceTask] | type[InteractiveTask]
+from plastic_envs.checks import check_text, shown
+from plastic_envs.tasks import Task
 
 _TASK = "task must be a task class or 'module:Class'"
-_CLASSES: dict[Kind, TaskClass] = {"sequence": SequenceTask, "interactive": InteractiveTask}
-_ENTRY_POINTS: dict[Kind, tuple[str, str]] = {
-    "sequence": ("plastic_envs.env:SequenceEnv", "plastic_envs.env:SequenceVectorEnv"),
-    "interactive": (
-        "plastic_envs.interactive_env:InteractiveEnv",
-        "plastic_envs.interactive_env:InteractiveVectorEnv",
-    ),
-}
+_SINGLE, _VECTOR = "plastic_envs.env:TaskEnv", "plastic_envs.vector_env:TaskVectorEnv"
 
 
-def register_task(env_id: str, task: str | TaskClass, kind: Kind | None = None) -> None:
+def register_task(env_id: str, task: str | type[Task]) -> None:
     """Register a task as an environment, single and vector.
 
     Args:
@@ -31,47 +21,35 @@ def register_task(env_id: str, task: str | TaskClass, kind: Kind | None = None) 
         task: The task class, or where it is, as `"module:Class"`, to import it only when it is
             needed. A class at the top of a module is registered as where it is, so that specs can
             be written as JSON and sent to other processes; another one only as itself.
-        kind: `"sequence"` for a `SequenceTask`, `"interactive"` for an `InteractiveTask`; by
-            default that of the class, and `"sequence"` for a string.
 
     Raises:
-        ValueError: If the id is no text, the task is neither, or there is no such kind, or it is
-            that of another.
+        ValueError: If the id is no text, or the task is neither.
     """
     env_id = check_text("env_id", env_id)
-    if kind is not None:
-        check_choice("kind", kind, get_args(Kind))
     if isinstance(task, str):
         _parts_of(task)
     else:
-        own = _kind_of(task)
-        if kind not in (None, own):
-            raise ValueError(f"kind must be '{own}' for {task.__name__}, got {shown(kind)}")
-        kind, task = own, _place_of(task)
-    single, vector = _ENTRY_POINTS[kind or "sequence"]
-    gym.register(id=env_id, entry_point=single, vector_entry_point=vector, kwargs={"task": task})
+        _check_class(task)
+        task = _place_of(task)
+    gym.register(id=env_id, entry_point=_SINGLE, vector_entry_point=_VECTOR, kwargs={"task": task})
 
 
-def ids(kind: Kind | None = None) -> list[str]:
-    """Return the ids of all tasks, or of those of one kind.
+def ids() -> list[str]:
+    """Return the ids of all tasks.
 
     Those of `register_task`, and those that `gym.register` registered in the same way: with the
-    environments of this package, single and vector, by their places, and a `task`.
-
-    Raises:
-        ValueError: If there is no such kind.
+    environment of this package by its place (and that for vectors, or none) and a `task`.
     """
-    wanted = list(_ENTRY_POINTS.values())
-    if kind is not None:
-        wanted = [_ENTRY_POINTS[check_choice("kind", kind, get_args(Kind))]]
     return [
         env_id
         for env_id, spec in gym.envs.registration.registry.items()
-        if (spec.entry_point, spec.vector_entry_point) in wanted and "task" in spec.kwargs
+        if spec.entry_point == _SINGLE
+        and spec.vector_entry_point in (_VECTOR, None)
+        and "task" in spec.kwargs
     ]
 
 
-def make_task(env_id: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
+def make_task(env_id: str, **kwargs: Any) -> Task:
     """Make the task behind an id, without an environment around it.
 
     Args:
@@ -94,7 +72,7 @@ def make_task(env_id: str, **kwargs: Any) -> SequenceTask | InteractiveTask:
     return load_task(**gym.spec(name).kwargs | kwargs)
 
 
-def load_task(task: str | TaskClass, **kwargs: Any) -> SequenceTask | InteractiveTask:
+def load_task(task: str | type[Task], **kwargs: Any) -> Task:
     """Make a task of its class, or of the class at `"module:Class"`.
 
     Raises:
@@ -102,7 +80,7 @@ def load_task(task: str | TaskClass, **kwargs: Any) -> SequenceTask | Interactiv
         ValueError: If there is no such class, or an argument does not fit.
     """
     task_class: Any = _class_at(task) if isinstance(task, str) else task
-    _kind_of(task_class)
+    _check_class(task_class)
     parameters = inspect.signature(task_class).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         known = [parameter.name for parameter in parameters]
@@ -111,27 +89,22 @@ def load_task(task: str | TaskClass, **kwargs: Any) -> SequenceTask | Interactiv
                 f"{task_class.__name__} got an unexpected keyword argument {shown(unknown[0])}; "
                 f"it takes {', '.join(known)}"
             )
-    made: SequenceTask | InteractiveTask = task_class(**kwargs)
+    made: Task = task_class(**kwargs)
     return made
 
 
-def _kind_of(task_class: Any) -> Kind:
-    for kind, base in _CLASSES.items():
-        if isinstance(task_class, type) and issubclass(task_class, base):
-            if inspect.isabstract(task_class):
-                missing = ", ".join(sorted(task_class.__abstractmethods__))
-                raise ValueError(
-                    f"task must be complete, but {task_class.__name__} lacks {missing}"
-                )
-            return kind
-    names = " or ".join(base.__name__ for base in _CLASSES.values())
-    raise ValueError(
-        f"task must be a class derived from {names}, or where it is, as 'module:Class', "
-        f"got {shown(task_class)}"
-    )
+def _check_class(task_class: Any) -> None:
+    if not (isinstance(task_class, type) and issubclass(task_class, Task)):
+        raise ValueError(
+            f"task must be a class derived from Task, or where it is, as 'module:Class', "
+            f"got {shown(task_class)}"
+        )
+    if inspect.isabstract(task_class):
+        missing = ", ".join(sorted(task_class.__abstractmethods__))
+        raise ValueError(f"task must be complete, but {task_class.__name__} lacks {missing}")
 
 
-def _place_of(task_class: TaskClass) -> str | TaskClass:
+def _place_of(task_class: type[Task]) -> str | type[Task]:
     """Return where a class is, if it can be found there."""
     place = f"{task_class.__module__}:{task_class.__qualname__}"
     try:

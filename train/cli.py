@@ -1,11 +1,12 @@
 """The `plastic` command: finds out what is asked for, and ends well whatever comes.
 
-What the subcommands do is in `train.commands`, which is imported when one of them is asked for: it
+What a subcommand does is in a file of `train.commands`, which is imported when it is asked for: it
 needs PyTorch, for whose import `plastic --help` need not wait.
 """
 
 import contextlib
 import difflib
+import importlib
 import io
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from plastic_envs.project import check_agents
 from plastic_envs.version import __version__
-from train.places import expanded
+from train.places import expanded, seeing_working_directory
 from train.wording import columns, printable, say
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ COMMANDS = {
     "reproduce": "Run experiments of the paper: what is missing is run, what was cut off goes on.",
     "report": "Write a page of figures and tables of what was reproduced.",
 }
-"""The subcommands, each a function of `train.commands`, with what they do."""
+"""The subcommands, each a file of `train.commands`, with what they do."""
 
 _HELP = ("-h", "--help")
 _STOPPED = 128  # and the number of a signal: the exit status of programs that it ends
@@ -56,7 +57,7 @@ def main() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter(f"%(levelname)s {who}%(message)s"))
     logging.basicConfig(level=logging.INFO if first else logging.ERROR, handlers=[handler])
-    with _signals_stop(alone=processes is None) as received:
+    with _signals_stop(alone=processes is None) as received, seeing_working_directory():
         try:
             code = _run(sys.argv[1:], processes)
         except BaseException as error:  # noqa: BLE001 (also what a signal has become)
@@ -101,17 +102,33 @@ def _run(words: list[str], processes: "Processes | None") -> int:
     if name not in COMMANDS:
         logger.error("%s", _no_command(name))
         return 2
-    import train.commands
-
-    function = getattr(train.commands, name.replace("-", "_"))
     first = processes is None or processes.is_first
-    call = _parsed(function, name, words[1:], first=first)
+    call: Callable[[], None] | int
+    try:
+        function = _function(name, words[1:])
+    except ValueError as error:
+        if first:
+            logger.error("%s; plastic %s --help tells the options", error, name)
+        call = 2
+    else:
+        call = _parsed(function, name, words[1:], first=first)
     if isinstance(call, int):
         if call and processes is not None:
             processes.let_first_speak()
         return call
     call()
     return 0
+
+
+def _function(name: str, words: list[str]) -> Callable[..., None]:
+    """Return what a command calls, whose arguments are the options that its words may have.
+
+    Raises:
+        ValueError: If the words name parts of a run that there are not.
+    """
+    module = importlib.import_module(f"train.commands.{name.replace('-', '_')}")
+    function: Callable[..., None] = module.run
+    return module.command(words) if hasattr(module, "command") else function
 
 
 def _parsed(

@@ -6,18 +6,18 @@ from typing import Annotated
 
 import tyro
 
-from agents.plastic.network import RuleName
 from plastic_envs.checks import check_int
 from train.experiments.executors import LocalProcesses, available_cores
 from train.experiments.job import is_finished
 from train.experiments.reproduce import Job, run_missing
 from train.figures.runs import plot_runs
+from train.network import NetworkConfig
 from train.runs.run_folder import Record, RunFolder
 from train.scoring.networks import evaluate
-from train.supervised.config import NetworkConfig, TrainConfig
+from train.supervised.config import TrainConfig
 
 HIDDEN_SIZE = 64
-RUNS: tuple[tuple[RuleName, int], ...] = (
+RUNS: tuple[tuple[str, int], ...] = (
     ("gradient", HIDDEN_SIZE),
     ("hebbian", HIDDEN_SIZE),
     ("none", HIDDEN_SIZE * 3 // 2),  # about as many multiplications as with fast weights
@@ -83,7 +83,7 @@ def _jobs(config: DemoConfig) -> list[Job]:
     settings = [
         TrainConfig(
             task="cue-reward",
-            network=NetworkConfig(rule=rule, hidden_size=hidden_size),
+            network=NetworkConfig(rule=rule, core_settings={"hidden_size": hidden_size}),
             steps=config.steps,
             batch_size=config.batch_size,
             learning_rate=config.learning_rate,

@@ -1,15 +1,22 @@
-"""Where a program computes."""
+"""Where a program computes.
 
-from collections.abc import Sequence
+Networks are made on the CPU, from the same random numbers for every device, and then moved; tasks,
+answers and files know no device.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from agents.tree import map_tree
 from plastic_envs.checks import check_choice
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+CPU = torch.device("cpu")
 
 
 def resolve(name: DeviceName) -> torch.device:
@@ -34,17 +41,44 @@ def resolve(name: DeviceName) -> torch.device:
     return torch.device(name)
 
 
+def resolve_for(run: DeviceName, name: DeviceName | None = None) -> torch.device:
+    """Return the device to look at a run with.
+
+    Args:
+        run: Where it was trained, perhaps on another machine; if that is not here, another is.
+        name: What somebody asks for instead.
+
+    Raises:
+        ValueError: If somebody asks for a device that is not here.
+    """
+    if name is not None:
+        return resolve(name)
+    try:
+        return resolve(run)
+    except ValueError:
+        return resolve("auto")
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's parameters; the CPU for one that has none."""
     parameter = next(module.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    return CPU if parameter is None else parameter.device
 
 
 def moved(tree: Any, device: torch.device) -> Any:
-    """Return a tree of tensors on a device; those that are there already stay as they are."""
-    return map_tree(lambda leaf: leaf.to(device, non_blocking=True), tree)
+    """Return a tree with its tensors on a device; those that are there already stay as they are."""
+    return map_tree(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
 
 
-def forked(device: torch.device) -> Sequence[torch.device]:
-    """Return the devices, besides the CPU, whose random state `fork_rng` is to keep."""
-    return [] if device.type == "cpu" else [device]
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's generators, and put those of the CPU and of a device back in the end."""
+    cuda = [device] if device.type == "cuda" else []
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        if mps is not None:
+            torch.mps.set_rng_state(mps)

@@ -1,6 +1,8 @@
-"""Where files go that a user names: home directories, and the formats that endings say."""
+"""Where files and modules are that a user names: home and working directory, and formats."""
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -39,3 +41,20 @@ def picture_path(path: Path, endings: Collection[str], default: str | None = Non
         known = ", ".join(sorted(endings))
         raise ValueError(f"{path} must end in one of {known}, and not in {path.suffix!r}")
     return path
+
+
+@contextmanager
+def seeing_working_directory() -> Iterator[None]:
+    """Let modules of the working directory be imported, after all others.
+
+    So nothing there stands in the way of what is installed, whatever it is called.
+    """
+    place = str(Path.cwd())
+    added = place not in sys.path and "" not in sys.path
+    if added:
+        sys.path.append(place)
+    try:
+        yield
+    finally:
+        if added and place in sys.path:
+            sys.path.remove(place)

@@ -10,26 +10,23 @@ import dataclasses
 from typing import Any, TypeVar
 
 from plastic_envs.images import Split
-from plastic_envs.tasks import InteractiveTask, SequenceTask
+from plastic_envs.tasks import Task
 
-Task = TypeVar("Task", bound=SequenceTask | InteractiveTask)
+_T = TypeVar("_T", bound=Task)
 
 
-def task_for(task: Task, split: Split) -> Task:
+def task_for(task: _T, split: Split) -> _T:
     """Return a task as it is in training, validation or testing.
 
-    That is what its `for_split` says; a task that has none, but a field `split`, gets another
-    value of that. All others are the same in all splits.
+    That is what its `for_split` says; a field `split` gets another value in any case.
     """
-    changed: Any = task
-    if hasattr(task, "for_split"):
-        changed = task.for_split(split)
+    changed: Any = task.for_split(split)
     if task_kwargs(changed).get("split", split) != split:
         changed = dataclasses.replace(changed, split=split)
     return changed  # type: ignore[no-any-return]
 
 
-def task_kwargs(task: SequenceTask | InteractiveTask) -> dict[str, Any]:
+def task_kwargs(task: Task) -> dict[str, Any]:
     """Return the keyword arguments that make a task, for `gym.make`."""
     if not dataclasses.is_dataclass(task):
         return {}
@@ -37,7 +34,7 @@ def task_kwargs(task: SequenceTask | InteractiveTask) -> dict[str, Any]:
     return {field.name: getattr(task, field.name) for field in fields if field.init}
 
 
-def split_kwargs(task: SequenceTask | InteractiveTask, split: Split) -> dict[str, Any]:
+def split_kwargs(task: Task, split: Split) -> dict[str, Any]:
     """Return the keyword arguments of a task that are others in a split than it has."""
     before = task_kwargs(task)
     after = task_kwargs(task_for(task, split))

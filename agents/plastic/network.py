@@ -2,17 +2,24 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from agents.plastic.cells import Cell, LSTMCell, RNNCell
+from agents.plastic.cells import CELLS as CELLS
+from agents.plastic.cells import Cell
 from agents.plastic.ops import closed, naive
 from agents.plastic.ops.cpu import form as compiled
-from agents.plastic.ops.interface import Form, LayerParameters, NetworkParameters, Probes
-from agents.plastic.rules import Gradient, Hebbian, NonPlastic, Rule
+from agents.plastic.ops.interface import (
+    Form,
+    LayerParameters,
+    NetworkParameters,
+    Probes,
+    own_state,
+)
+from agents.plastic.rules import RULES as RULES
+from agents.plastic.rules import Rule
 from agents.plastic.state import FastWeights, Hidden, PlasticState
 from agents.tensors import (
     add_time_axis,
@@ -21,7 +28,9 @@ from agents.tensors import (
     check_starts,
     described,
 )
+from agents.tree import leaves
 from plastic_envs.checks import (
+    check_bool,
     check_choice,
     check_count,
     check_instance,
@@ -29,21 +38,11 @@ from plastic_envs.checks import (
     shown,
 )
 
-CellName = Literal["rnn", "lstm"]
-RuleName = Literal["gradient", "hebbian", "none"]
 FormName = Literal["auto", "compiled", "closed", "naive"]
 
-CELLS: dict[CellName, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell}
-RULES: dict[RuleName, type[Rule]] = {
-    "gradient": Gradient,
-    "hebbian": Hebbian,
-    "none": NonPlastic,
-}
-FORMS: dict[FormName, Form] = {
-    "compiled": compiled.run,
-    "closed": closed.run,
-    "naive": naive.run,
-}
+FORMS: dict[FormName, Form] = {"compiled": compiled, "closed": closed, "naive": naive}
+CellName: TypeAlias = str
+RuleName: TypeAlias = str
 
 _LARGEST_SIZE = 2**24  # units
 _LARGEST_NETWORK = 2**30  # numbers: 4 GiB in float32
@@ -110,8 +109,9 @@ class PlasticNetwork(nn.Module):
         output_size: Entries of an output.
         hidden_size: Units of the cell and of the encoder. The paper takes 128 for an LSTM, 256 for
             an RNN, and 1.5 times as many without plasticity.
-        cell: `"rnn"`, `"lstm"` or a `Cell`.
-        rule: `"gradient"`, `"hebbian"`, `"none"`, or a `Rule` with settings of your own.
+        cell: A name in `agents.plastic.cells.CELLS` (`"rnn"`, `"lstm"`, `"gru"`), or a `Cell`.
+        rule: A name in `agents.plastic.rules.RULES` (`"gradient"`, `"hebbian"`, `"oja"`,
+            `"backpropamine"`, `"none"`), or a `Rule` with settings of your own.
         extra_dim: Free readout units, the network's own target for the gradient rule.
         encoder: Replaces the plastic encoder: a module that maps inputs [B, T, …] to
             [B, T, hidden_size]; `input_size` is then only a record.
@@ -119,6 +119,7 @@ class PlasticNetwork(nn.Module):
             write directions by hand), `"naive"` (the literal equations, for tests) or `"auto"`, at
             each call the fastest that can. All agree; the attribute `form` can be changed at any
             time.
+        freeze_slow_weights: Whether to call `freeze_slow_weights` at once.
         generator: Source of the initial parameters; None for torch's own.
 
     Attributes:
@@ -143,12 +144,13 @@ class PlasticNetwork(nn.Module):
         input_size: int,
         output_size: int,
         hidden_size: int,
-        cell: CellName | Cell = "rnn",
-        rule: RuleName | Rule = "gradient",
+        cell: str | Cell = "rnn",
+        rule: str | Rule = "gradient",
         *,
         extra_dim: int = 4,
         encoder: nn.Module | None = None,
         form: FormName = "auto",
+        freeze_slow_weights: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -186,6 +188,7 @@ class PlasticNetwork(nn.Module):
             extra_dim=self.extra_dim,
         )
         _check_hidden(self.cell.initial_hidden(torch.zeros(1, hidden)), hidden)
+        self._own = self._own_tensors()
         # Both layers of a cell by the hidden size and not by the gates, as torch's cells.
         fan_outs = {name: readout if name == "readout" else hidden for name in sizes}
         self.layers = nn.ModuleDict(
@@ -197,7 +200,29 @@ class PlasticNetwork(nn.Module):
             self.register_buffer("output_weight", torch.ones(readout))
         for _, layer in self._plastic_layers():
             layer.reset_parameters(generator)
-        self._shapes = [leaf.shape for leaf in (self.output_weight, *self.layers.parameters())]
+        if check_bool("freeze_slow_weights", freeze_slow_weights):
+            self.freeze_slow_weights()
+
+    def _own_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return the rule's own tensors of one sample, as an example of their shapes and types."""
+        if not self.rule.plastic:
+            return {}
+        zero = torch.zeros(())
+        fast = {
+            name: FastWeights(zero.expand(1, *size), zero.expand(1, size[1]))
+            for name, size in self._sizes.items()
+        }
+        own = own_state(self.rule, fast)
+        for tensors in own.values():
+            if not isinstance(tensors, Mapping) or not all(
+                isinstance(name, str) and isinstance(leaf, Tensor) and leaf.shape[:1] == (1,)
+                for name, leaf in tensors.items()
+            ):
+                raise ValueError(
+                    "rule must start with named tensors of a layer, the batch first in each; "
+                    f"got {shown(tensors)}"
+                )
+        return own
 
     def _plastic_layers(self) -> Iterable[tuple[str, PlasticLinear]]:
         return self.layers.items()  # type: ignore[return-value]
@@ -228,17 +253,18 @@ class PlasticNetwork(nn.Module):
     def supported_forms(self) -> list[FormName]:
         """Return the forms that can compute this network as it is now, the fastest first.
 
-        `"compiled"` needs parameters on the CPU in float32 or float64, a rule and a cell of this
-        package (no subclass) without `weight_clip`, a build of its kernel, and that nothing but
-        first-order autograd follows the calls of torch (see docs/fast-engine.md); `"naive"` needs a
-        rule of this package; `"closed"` can always be used.
+        `"compiled"` needs parameters on the CPU in float32 or float64, a rule and a cell that it
+        was written for (no subclass) without `weight_clip`, a build of its kernel, and that nothing
+        but first-order autograd follows the calls of torch (see docs/fast-engine.md); `"naive"`
+        needs a rule whose very class has a literal form, and no compiler or transform of torch
+        around the call; `"closed"` can always be used.
         """
         tensors = [self.output_weight, *self.parameters()]
-        able = {
-            "compiled": compiled.obstacle(self.rule, self.cell, tensors) is None,
-            "naive": naive.supports(self.rule),
-        }
-        return [name for name in FORMS if able.get(name, True)]
+        return [
+            name
+            for name, form in FORMS.items()
+            if form.obstacle(self.rule, self.cell, tensors) is None
+        ]
 
     def initial_state(self, batch_size: int) -> PlasticState:
         """Return the state at the start of an episode: the cell's, and all fast weights zero.
@@ -250,7 +276,8 @@ class PlasticNetwork(nn.Module):
             ValueError: If it is no size, or the state would be too large.
         """
         batch = check_int("batch_size", batch_size)
-        check_count("the state", batch * self._fast_weights, _LARGEST_STATE, batch_size=batch)
+        numbers = self._fast_weights + sum(leaf.numel() for leaf in leaves(self._own))
+        check_count("the state", batch * numbers, _LARGEST_STATE, batch_size=batch)
         return self._initial_state(batch)
 
     def _initial_state(self, batch: int) -> PlasticState:
@@ -261,7 +288,8 @@ class PlasticNetwork(nn.Module):
                 for name, size in self._sizes.items()
             }
         zeros = like.new_zeros(batch, self.hidden_size)
-        return PlasticState(self.cell.initial_hidden(zeros), fast)
+        own = own_state(self.rule, fast) if self._own else {}
+        return PlasticState(self.cell.initial_hidden(zeros), fast, own)
 
     def forward(
         self, x: Tensor, state: PlasticState | None = None, episode_starts: Tensor | None = None
@@ -333,22 +361,21 @@ class PlasticNetwork(nn.Module):
         batch, steps = x.shape[:2]
         state = self._initial_state(batch) if state is None else self._fitting(state, batch)
         parameters, tensors = self._parameters_tree()
-        tensors += [x, *state.hidden, *chain.from_iterable(state.fast.values())]
+        tensors += [x, *leaves(state)]
         if episode_starts is not None:
             check_starts(episode_starts, (batch, steps), x.device)
             tensors.append(episode_starts)
-        run = FORMS["closed" if self.form == "auto" else self.form]
-        if self.form in ("auto", "compiled"):
-            obstacle = compiled.obstacle(self.rule, self.cell, tensors)
-            if obstacle is None:
-                run = compiled.run
-            elif self.form == "compiled":
+        form = FORMS["compiled" if self.form == "auto" else self.form]
+        obstacle = form.obstacle(self.rule, self.cell, tensors)
+        if obstacle is not None:
+            if self.form != "auto":
                 raise ValueError(
-                    f"form='compiled' cannot be used: {obstacle}; form='auto' or 'closed' can"
+                    f"form={self.form!r} cannot be used: {obstacle}; form='auto' or 'closed' can"
                 )
+            form = closed
         without = torch.autocast(x.device.type, enabled=False) if _casts(x) else nullcontext()
         with without:
-            return run(parameters, self.rule, self.cell, x, state, episode_starts, probe=probe)
+            return form.run(parameters, self.rule, self.cell, x, state, episode_starts, probe=probe)
 
     def _encoded(self, x: Tensor) -> Tensor:
         """Check the input, or what the encoder module makes of it, [B, T, features]."""
@@ -389,11 +416,11 @@ class PlasticNetwork(nn.Module):
             state = state._replace(hidden=type(hidden)(*given))
         if state.batch_size != batch:
             raise ValueError(f"x has {batch} samples, but the state has {state.batch_size}")
-        leaves: list[Tensor] = []
+        found: list[Tensor] = []
         shapes: list[Sequence[int]] = []
         for leaf, first in zip(state.hidden, hidden, strict=True):
             if first.dtype == like.dtype:
-                leaves.append(leaf)
+                found.append(leaf)
                 shapes.append(first.shape)
             else:  # a counter, say, of a cell of the user's own
                 check_leaves("the state holds", [leaf], [first.shape], first)
@@ -401,20 +428,47 @@ class PlasticNetwork(nn.Module):
             fast = check_instance(
                 f"state.fast[{shown(name)}]", state.fast[name], FastWeights, "FastWeights"
             )
-            leaves += fast
+            found += fast
             shapes += (batch, *size), (batch, size[1])
-        check_leaves("the state holds", leaves, shapes, like)
+        check_leaves("the state holds", found, shapes, like)
+        self._check_own(state.rule, batch)
         return state
+
+    def _check_own(self, own: Mapping[str, Mapping[str, Tensor]], batch: int) -> None:
+        """Refuse tensors of a rule that are not such as this network's rule begins with."""
+        names = {layer: list(tensors) for layer, tensors in self._own.items()}
+        if not isinstance(own, Mapping) or names != {
+            layer: list(tensors) if isinstance(tensors, Mapping) else None
+            for layer, tensors in own.items()
+        }:
+            raise ValueError(
+                f"the state holds {shown(own)} of a rule where this network's needs {shown(names)}"
+            )
+        for layer, tensors in self._own.items():
+            for name, example in tensors.items():
+                like = self.output_weight
+                if not example.is_floating_point():
+                    like = torch.empty((), dtype=example.dtype, device=like.device)
+                shape = (batch, *example.shape[1:])
+                check_leaves("the state holds", [own[layer][name]], [shape], like)
 
     def _parameters_tree(self) -> tuple[NetworkParameters, list[Tensor]]:
         """Return the parameters, as a tree and as a list, whose shapes compiled code may trust."""
-        layers, leaves = {}, [self.output_weight]
-        for name, layer in self._plastic_layers():
+        if self.layers.keys() != self._sizes.keys():
+            raise ValueError(f"layers must be {list(self._sizes)}, got {list(self.layers)}")
+        layers, found = {}, [self.output_weight]
+        shapes: list[Sequence[int]] = [(self._sizes["readout"][1],)]
+        for name, size in self._sizes.items():
+            layer = check_instance(
+                f"layers[{name!r}]", self.layers[name], PlasticLinear, "a PlasticLinear"
+            )
             parts = LayerParameters(layer.weight, layer.bias, layer.weight_alpha, layer.bias_alpha)
-            leaves += [part for part in parts if part is not None]
+            given = [part is not None for part in parts]
+            found += [part for part in parts if part is not None]
+            shapes += [s for s, there in zip(2 * (size, size[1:]), given, strict=True) if there]
             layers[name] = parts
-        check_leaves("the network holds", leaves, self._shapes, self.output_weight)
-        return NetworkParameters(layers, self.output_weight), leaves
+        check_leaves("the network holds", found, shapes, self.output_weight)
+        return NetworkParameters(layers, self.output_weight), found
 
 
 def _casts(x: Tensor) -> bool:

@@ -1,12 +1,13 @@
 """What a network carries from step to step, as a tree of named tensors."""
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from agents.tree import map_tree
 from plastic_envs.checks import shown
 
 
@@ -52,10 +53,13 @@ class PlasticState(NamedTuple):
         hidden: The cell's hidden state.
         fast: Fast weights by the name of their layer (`encoder`, `cell_input`, `cell_hidden`,
             `readout`); empty for a network without plasticity.
+        rule: The rule's own tensors [B, …], by layer and name, such as traces; empty for a rule
+            that has none.
     """
 
     hidden: Hidden
     fast: dict[str, FastWeights]
+    rule: Mapping[str, Mapping[str, Tensor]] = {}  # nobody writes into a Mapping
 
     @property
     def batch_size(self) -> int:
@@ -64,12 +68,7 @@ class PlasticState(NamedTuple):
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "PlasticState":
         """Apply a function to every tensor."""
-        hidden = _same_kind(self.hidden, map(function, self.hidden))
-        fast = {
-            name: FastWeights(function(layer.weight), function(layer.bias))
-            for name, layer in self.fast.items()
-        }
-        return PlasticState(hidden, fast)
+        return map_tree(function, self)
 
     def detach(self) -> "PlasticState":
         """Cut the graph: gradients of what follows stop here."""
@@ -83,33 +82,42 @@ class PlasticState(NamedTuple):
             lambda leaf: leaf.to(device, dtype if leaf.is_floating_point() else leaf.dtype)
         )
 
-    def reset(self, episode_starts: Tensor, initial: Hidden | None = None) -> "PlasticState":
+    def reset(
+        self, episode_starts: Tensor, initial: "PlasticState | None" = None
+    ) -> "PlasticState":
         """Set the samples in which an episode starts back to the initial state.
 
         Args:
             episode_starts: bool [B].
-            initial: What the cell starts with; None for zero.
+            initial: What `hidden` and `rule` start with; None for zero. Fast weights are zero at
+                the start of any episode.
         """
 
-        def restart(leaf: Tensor, first: Tensor | None = None) -> Tensor:
-            mask = episode_starts.view(-1, *[1] * (leaf.dim() - 1))
-            return leaf.masked_fill(mask, 0) if first is None else torch.where(mask, first, leaf)
+        def mask(leaf: Tensor) -> Tensor:
+            return episode_starts.view(-1, *[1] * (leaf.dim() - 1))
 
-        leaves = (
-            map(restart, self.hidden) if initial is None else map(restart, self.hidden, initial)
-        )
-        fast = {
-            name: FastWeights(restart(layer.weight), restart(layer.bias))
-            for name, layer in self.fast.items()
+        def cleared(leaf: Tensor) -> Tensor:
+            return leaf.masked_fill(mask(leaf), 0)
+
+        def restarted(leaf: Tensor, first: Tensor) -> Tensor:
+            return torch.where(mask(leaf), first, leaf)
+
+        if initial is None:
+            return self.map(cleared)
+        hidden = type(self.hidden)(*map(restarted, self.hidden, initial.hidden))
+        rule = {
+            layer: {name: restarted(leaf, initial.rule[layer][name]) for name, leaf in own.items()}
+            for layer, own in self.rule.items()
         }
-        return PlasticState(_same_kind(self.hidden, leaves), fast)
+        return PlasticState(hidden, map_tree(cleared, self.fast), rule)
 
     def to_dict(self) -> dict[str, Tensor]:
         """Flatten to `{"hidden.h": …, "fast.readout.weight": …}`, as `torch.save` takes it."""
         flat = {f"hidden.{name}": leaf for name, leaf in self.hidden._asdict().items()}
-        for name, layer in self.fast.items():
-            flat[f"fast.{name}.weight"] = layer.weight
-            flat[f"fast.{name}.bias"] = layer.bias
+        for layer, fast in self.fast.items():
+            flat |= {f"fast.{layer}.weight": fast.weight, f"fast.{layer}.bias": fast.bias}
+        for layer, own in self.rule.items():
+            flat |= {f"rule.{layer}.{name}": leaf for name, leaf in own.items()}
         return flat
 
     @staticmethod
@@ -136,14 +144,16 @@ class PlasticState(NamedTuple):
             }
         except KeyError as error:
             raise ValueError(f"not a flattened state: {shown(error.args[0])} is missing") from None
-        state = PlasticState(hidden, fast)
+        rule: dict[str, dict[str, Tensor]] = {}
+        for name, leaf in flat.items():
+            kind, _, rest = name.partition(".")
+            layer, dot, own = rest.partition(".")
+            if kind == "rule" and dot:
+                rule.setdefault(layer, {})[own] = leaf
+        state = PlasticState(hidden, fast, rule)
         if unknown := sorted(set(flat) - set(state.to_dict())):
             raise ValueError(f"not a flattened state: {shown(unknown)} do not belong to one")
         return state
-
-
-def _same_kind(hidden: Hidden, leaves: Iterable[Tensor]) -> Any:
-    return type(hidden)(*leaves)
 
 
 def _hidden_of(leaves: dict[str, Tensor]) -> Hidden:

@@ -12,9 +12,7 @@ except ImportError as error:
         "pip install '.[sb3]' in a copy of the repository"
     ) from error
 
-from agents.memories.torch_rnn import TorchCore
 from agents.sb3.buffer import RecurrentRolloutBuffer
-from agents.sb3.cores import RecurrentCore, make_core
 from agents.sb3.extractor import (
     DictExtractor,
     ImageExtractor,
@@ -31,10 +29,7 @@ __all__ = [
     "ImageLabelExtractor",
     "PlasticFeaturesExtractor",
     "PlasticPolicy",
-    "RecurrentCore",
     "RecurrentPPO",
     "RecurrentRolloutBuffer",
-    "TorchCore",
     "VectorEnvAdapter",
-    "make_core",
 ]

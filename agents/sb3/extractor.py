@@ -10,10 +10,10 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_ima
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from agents.core import Factory, make_core, outputs_of
 from agents.plastic.cells import Cell
-from agents.plastic.network import CellName, RuleName
 from agents.plastic.rules import Rule
-from agents.sb3.cores import CoreFactory, CoreName, make_core
+from agents.sb3.core_options import gathered
 from agents.sb3.observations import is_image
 from agents.vision.encoders import EncoderName, make_encoder
 from agents.vision.label_encoder import ImageLabelEncoder
@@ -143,12 +143,13 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
             was observed so far, oldest first, and then anything; and of `"length"`, how many steps
             that were: a Box of shape (1,) or (), or Discrete. (The replay buffers of
             Stable-Baselines3 refuse ().) Images are not taken.
-        features_dim: Entries of the features: the outputs of the plastic network.
-        hidden_size: Its units.
+        features_dim: Entries of the features: the outputs of the plastic network, 32 if it is None;
+            those of another core are as many as it makes, or are read out.
+        hidden_size: Its units, if it has them.
         rule: Its plasticity rule; `"gradient"` if it is None.
         cell: Its cell; `"rnn"` if it is None.
-        core: Another recurrent core, as for `PlasticPolicy`; its outputs are the features.
-        **kwargs: Further arguments of what makes the core.
+        core: Another core, as for `PlasticPolicy`; its outputs are the features.
+        **kwargs: Further options of the core.
 
     Raises:
         ValueError: If the space has another form, or an argument does not fit.
@@ -167,14 +168,16 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
     def __init__(
         self,
         observation_space: spaces.Dict,
-        features_dim: int = 32,
-        hidden_size: int = 64,
-        rule: RuleName | Rule | None = None,
-        cell: CellName | Cell | None = None,
-        core: CoreName | CoreFactory = "plastic",
+        features_dim: int | None = None,
+        hidden_size: int | None = None,
+        rule: str | Rule | None = None,
+        cell: str | Cell | None = None,
+        core: str | Factory = "plastic",
         **kwargs: Any,
     ) -> None:
-        super().__init__(observation_space, _check_features("features_dim", features_dim))
+        if features_dim is not None:
+            features_dim = _check_features("features_dim", features_dim)
+        super().__init__(observation_space, features_dim or 1)  # as many as the core has, below
         if not isinstance(observation_space, spaces.Dict) or len(observation_space.spaces) < 2:
             raise ValueError(
                 "observation_space must be a Dict of 'history' and 'length', as the History "
@@ -188,11 +191,8 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
             )
         self._histories = [name for name in observation_space.spaces if name != "length"]
         size = sum(_entries_of_a_step(name, observation_space[name]) for name in self._histories)
-        plastic = isinstance(core, str) and core == "plastic"
-        output_size = features_dim if plastic else None
-        self.core = make_core(
-            core, size, hidden_size, rule=rule, cell=cell, output_size=output_size, **kwargs
-        )
+        options = gathered(core, hidden_size, rule, cell, kwargs)
+        self.core = make_core(core, size, output_size=features_dim, **options)
         self._features_dim = self.core.output_size
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
@@ -204,7 +204,7 @@ class PlasticFeaturesExtractor(BaseFeaturesExtractor):
         steps = int(last.max()) + 1
         histories = [observations[name][:, :steps] for name in self._histories]
         x = torch.cat([part.reshape(*part.shape[:2], -1) for part in histories], dim=2)
-        outputs, _ = self.core(x)
+        outputs = outputs_of(self.core, x)
         rows = torch.arange(len(outputs), device=outputs.device)
         features: Tensor = outputs[rows, last]
         return features

@@ -17,11 +17,11 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from agents.core import Factory, core_takes, make_core, outputs_of
 from agents.plastic.cells import Cell
-from agents.plastic.network import CellName, RuleName
 from agents.plastic.rules import Rule
 from agents.sb3.actions import actions_to_take, check_action_space, first_action, sampled_space
-from agents.sb3.cores import CoreFactory, CoreName, make_core
+from agents.sb3.core_options import HIDDEN_SIZE, gathered
 from agents.sb3.extractor import (
     DictExtractor,
     ImageExtractor,
@@ -52,22 +52,23 @@ class PlasticPolicy(ActorCriticPolicy):
             environment everywhere, but for those of a Box, which are cut off at its bounds (and
             rounded, if it holds integers) just before they are taken.
         lr_schedule: Learning rate by the remaining progress.
-        core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, `"mlp"` (no memory), or a function of
-            `input_size` and `hidden_size` that makes a `RecurrentCore` or a module of torch's.
-        hidden_size: Units of the core.
-        rule: Plasticity rule (plastic core only): `"gradient"` (the default), `"hebbian"`,
-            `"none"`, or an `agents.Rule`.
-        cell: Cell (plastic core only): `"rnn"` (the default) or `"lstm"`.
-        output_size: Outputs of the core (plastic core only), 32 by default. They are plastic, and
-            with them go as many more fast weights.
-        core_kwargs: Further arguments of what makes the core, such as `extra_dim` or `num_layers`.
+        core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, `"mlp"` (no memory), `"module:name"`, or a
+            function that makes one, as for `agents.make_core`.
+        hidden_size: Units of the core, 64 by default, if it has them.
+        rule: Plasticity rule of a core that has one: `"gradient"` (the default), `"hebbian"`,
+            `"none"`, …, or an `agents.Rule`.
+        cell: Cell of a core that has one: `"rnn"` (the default), `"lstm"`, …, or an `agents.Cell`.
+        output_size: Outputs of the core. Those of a plastic core are 32 by default; they are
+            plastic, and with them go as many more fast weights. Others have as many as they make,
+            by default; else a linear readout.
+        core_kwargs: Further options of the core, such as `extra_dim` or `num_layers`.
         net_arch: Layers of actor and critic after the core, as Stable-Baselines3 writes them; one
             of 64 units each by default.
         **kwargs: Passed on to `ActorCriticPolicy`: `activation_fn`, `ortho_init`, `log_std_init`,
             `features_extractor_class`, `optimizer_class`, …
 
     Attributes:
-        core: The `RecurrentCore`.
+        core: The `agents.Core`.
         has_statistics: Whether the features extractor has batch statistics.
 
     Raises:
@@ -82,10 +83,10 @@ class PlasticPolicy(ActorCriticPolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         *,
-        core: CoreName | CoreFactory = "plastic",
-        hidden_size: int = 64,
-        rule: RuleName | Rule | None = None,
-        cell: CellName | Cell | None = None,
+        core: str | Factory = "plastic",
+        hidden_size: int | None = None,
+        rule: str | Rule | None = None,
+        cell: str | Cell | None = None,
         output_size: int | None = None,
         core_kwargs: dict[str, Any] | None = None,
         net_arch: list[int] | dict[str, list[int]] | None = None,
@@ -99,13 +100,13 @@ class PlasticPolicy(ActorCriticPolicy):
                 f"{shown(lr_schedule)}"
             )
         core_kwargs = _check_mapping("core_kwargs", core_kwargs)
-        _check_own_names(core_kwargs)
+        options = gathered(core, hidden_size, rule, cell, core_kwargs)
         if net_arch is None:
             net_arch = {"pi": [64], "vf": [64]}
         _check_layers(net_arch)
-        hidden_size = check_int("hidden_size", hidden_size, minimum=1)
         _check_settings(kwargs)
-        default = _default_extractor(observation_space, hidden_size)
+        features = options.get("hidden_size", HIDDEN_SIZE)
+        default = _default_extractor(observation_space, features)
         extractor = kwargs.pop("features_extractor_class", default)
         if not (isinstance(extractor, type) and issubclass(extractor, BaseFeaturesExtractor)):
             raise ValueError(
@@ -115,7 +116,7 @@ class PlasticPolicy(ActorCriticPolicy):
         given = kwargs.pop("features_extractor_kwargs", None)
         extractor_kwargs = _check_mapping("features_extractor_kwargs", given)
         if issubclass(extractor, ImageLabelExtractor):
-            extractor_kwargs.setdefault("features_dim", hidden_size)
+            extractor_kwargs.setdefault("features_dim", features)
         check_taken("features_extractor_kwargs", extractor, extractor_kwargs)
         if kwargs.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
             # All parameters in one call: they are small, and the calls took a tenth of the time.
@@ -129,11 +130,8 @@ class PlasticPolicy(ActorCriticPolicy):
         # Read while the constructor of the base class builds the policy.
         self._core_settings: dict[str, Any] = {
             "core": core,
-            "hidden_size": hidden_size,
-            "rule": rule,
-            "cell": cell,
             "output_size": output_size,
-            "core_kwargs": core_kwargs,
+            "core_kwargs": options,
         }
         super().__init__(
             observation_space,
@@ -157,22 +155,15 @@ class PlasticPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Make the core, and the layers of actor and critic after it."""
-        settings = dict(self._core_settings)
-        core_kwargs = settings.pop("core_kwargs")
-        if (
-            isinstance(self.features_extractor, ImageLabelExtractor)
-            and settings["core"] == "plastic"
-        ):
-            core_kwargs = {"encoded": True, **core_kwargs}
-        core, hidden_size = settings.pop("core"), settings.pop("hidden_size")
-        try:
-            self.core = make_core(
-                core, int(self.features_dim), hidden_size, **settings, **core_kwargs
-            )
-        except TypeError as error:
-            if not core_kwargs:
-                raise
-            raise TypeError(f"core_kwargs do not fit the core: {error}") from error
+        core, output_size, options = self._core_settings.values()
+        encoded = isinstance(self.features_extractor, ImageLabelExtractor)
+        self.core = make_core(
+            core,
+            int(self.features_dim),
+            output_size=output_size,
+            encoder=nn.Identity() if encoded and core_takes(core, "encoder") else None,
+            **options,
+        )
         self.mlp_extractor = MlpExtractor(
             self.core.output_size, self.net_arch, self.activation_fn, self.device
         )
@@ -229,7 +220,7 @@ class PlasticPolicy(ActorCriticPolicy):
         """
         batch, steps = episode_starts.shape
         features = self.extract_features(map_tree(lambda part: part.flatten(0, 1), obs))
-        output = self._core_outputs(features.view(batch, steps, -1), state, episode_starts)  # type: ignore[union-attr]
+        output = outputs_of(self.core, features.view(batch, steps, -1), state, episode_starts)  # type: ignore[union-attr]
         distribution, values = self._heads(output.flatten(0, 1))
         log_prob = distribution.log_prob(self._of_distribution(actions.flatten(0, 1)))
         entropy = distribution.entropy()
@@ -360,13 +351,6 @@ class PlasticPolicy(ActorCriticPolicy):
             actions = actions.flatten(1)
         return actions if self._first is None else actions - self._first
 
-    def _core_outputs(self, x: Tensor, state: State, episode_starts: Tensor) -> Tensor:
-        """Return the core's outputs [B, T, …] for features [B, T, …]."""
-        if hasattr(self.core, "outputs"):
-            return self.core.outputs(x, state, episode_starts)  # type: ignore[no-any-return]
-        outputs, _ = self.core(x, state, episode_starts)
-        return outputs  # type: ignore[no-any-return]
-
     def _heads(self, output: Tensor) -> tuple[Distribution, Tensor]:
         """Return the distribution of actions and the values [N] for outputs [N, …] of the core."""
         latent_pi, latent_vf = self.mlp_extractor(output)
@@ -424,15 +408,6 @@ def check_taken(name: str, function: Any, given: dict[str, Any]) -> None:
         signature.bind_partial(**given)
     except TypeError as error:
         raise TypeError(f"{name} do not fit {shown(function)}: {error}") from error
-
-
-def _check_own_names(core_kwargs: dict[str, Any]) -> None:
-    for name in ("core", "input_size", "hidden_size", "rule", "cell", "output_size"):
-        if name in core_kwargs:
-            raise ValueError(
-                f"core_kwargs must not hold {name!r}, which "
-                + ("follows from the observations" if name == "input_size" else "has its own place")
-            )
 
 
 def _check_layers(net_arch: Any) -> None:

@@ -509,6 +509,12 @@ class RecurrentPPO(OnPolicyAlgorithm):
                 progress_bar,
             )
 
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """Return the state of policy and optimiser, on the CPU: a saved model fits any device."""
+        return map_tree(
+            lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, super().get_parameters()
+        )
+
     def _excluded_save_params(self) -> list[str]:
         # A saved model starts new episodes when it goes on, and they start from no memory.
         return [*super()._excluded_save_params(), "_last_state"]

@@ -144,7 +144,8 @@ class ImageEmbedder(nn.Module):
 
     def _like(self) -> Tensor:
         """Return a tensor of the type and on the device of the parameters, if there are any."""
-        return next(self.parameters(), torch.empty(0))
+        parameter = next(self.parameters(), None)
+        return torch.empty(0) if parameter is None else parameter
 
     def _unflattened(self, inputs: Tensor) -> dict[str, Tensor]:
         pixels = math.prod(self.image_encoder.image_shape)

@@ -97,7 +97,7 @@ class PrototypicalNetwork(ImageEmbedder):
             return self._piece(embedding, label, state)
         steps = label.shape[1]
         check_starts(episode_starts, (len(label), steps), label.device)
-        cuts = episode_starts.any(dim=0).nonzero().flatten().tolist()
+        cuts = episode_starts.any(dim=0).nonzero().flatten().tolist() if steps > 1 else []
         logits = []
         for begin, end in pairwise(sorted({0, *cuts, steps})):
             state = _reset(state, episode_starts[:, begin])

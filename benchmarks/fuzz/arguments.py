@@ -31,12 +31,7 @@ from agents import PlasticNetwork
 from agents.vision.encoders import ImageEncoder
 from benchmarks.fuzz.case import Case, WrongError
 from benchmarks.fuzz.surface import Target, targets
-from plastic_envs import (
-    InteractiveEnv,
-    InteractiveTask,
-    SequenceEnv,
-    SequenceTask,
-)
+from plastic_envs import Task, TaskEnv
 from plastic_envs.images import ImageSource
 from train.reinforcement.config import RLConfig
 from train.supervised.config import TrainConfig
@@ -218,10 +213,8 @@ def _use(made: Any) -> None:
         made.load("train")
         return
     try:
-        if isinstance(made, SequenceTask):
-            made = SequenceEnv(made)
-        elif isinstance(made, InteractiveTask):
-            made = InteractiveEnv(made)
+        if isinstance(made, Task):
+            made = TaskEnv(made)
         if isinstance(made, gym.Env | VectorEnv):
             shown = made.reset(seed=0)[0], made.step(made.action_space.sample())[0]
             if not all(part in made.observation_space for part in shown):

@@ -33,7 +33,7 @@ from plastic_envs.images import (
     Split,
 )
 from plastic_envs.images.cache import FOLDER_VARIABLE
-from plastic_envs.images.cifar100 import SPLIT_CLASSES
+from plastic_envs.images.sources.cifar100 import SPLIT_CLASSES
 
 
 def prepare(folder: Path) -> Callable[[np.random.Generator, Path], Case]:

@@ -27,10 +27,11 @@ from train.experiments import job
 from train.experiments.published import EXPERIMENTS
 from train.experiments.reproduce import Planned
 from train.experiments.sweep import Budget, networks
-from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.network import NetworkConfig
+from train.reinforcement.config import PPOConfig, RLConfig
 from train.reinforcement.training import train as train_agent
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.supervised.config import NetworkConfig, TrainConfig
+from train.supervised.config import TrainConfig
 from train.supervised.training import train as train_network
 
 COMMANDS = {
@@ -206,13 +207,15 @@ def trained_runs(folder: Path) -> Path:
 
 def _train_all(folder: Path) -> None:
     small: dict[str, Any] = {"batch_size": 2, "eval_every": 2, "eval_episodes": 4}
-    config = TrainConfig(network=NetworkConfig(hidden_size=4), steps=4, threads=1, **small)
+    config = TrainConfig(
+        network=NetworkConfig(core_settings={"hidden_size": 4}), steps=4, threads=1, **small
+    )
     supervised = RunFolder(folder / "supervised")
     train_network(config, supervised, progress=False)
     supervised.config_path.write_text(replace(config, steps=6).to_json())
     agent = RLConfig(
         env_kwargs={"num_arms": 2, "num_trials": 4},
-        network=RLNetworkConfig(hidden_size=4),
+        network=NetworkConfig(rule="hebbian", core_settings={"hidden_size": 4}),
         ppo=PPOConfig(n_steps=4, minibatches=1, n_epochs=1, schedule="constant"),
         steps=16,
         num_envs=2,

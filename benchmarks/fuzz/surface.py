@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import agents.sb3
 import plastic_envs
-from plastic_envs import SequenceVectorEnv
+from plastic_envs import TaskVectorEnv
 from train.reinforcement.config import RLConfig
 from train.supervised.config import TrainConfig
 
@@ -19,7 +19,7 @@ MODULES = (
 )
 
 # What makes a call valid: by the name of the argument, or by the callable and the name.
-_COPY, _BANDIT = "'plastic_envs.tasks.copy:Copy'", "'plastic_envs.tasks.bandit:Bandit'"
+_COPY = "'plastic_envs.tasks.copy:Copy'"
 _IMAGE = "gym.spaces.Box(0, 255, (16, 16, 1), np.uint8)"
 _BOX = "gym.spaces.Box(-1, 1, (3,))"
 VALID = {
@@ -49,8 +49,6 @@ VALID = {
     "VectorHistory.env": "gym.make_vec('PlasticCopy-v0', 2)",
     "VectorPreviousActionReward.env": "gym.make_vec('PlasticCopy-v0', 2)",
     "VectorEnvAdapter.env": "gym.make_vec('PlasticCopy-v0', 2)",
-    "InteractiveEnv.task": _BANDIT,
-    "InteractiveVectorEnv.task": _BANDIT,
     "ImageClasses.images": "np.zeros((6, 8, 8, 1), np.uint8)",
     "load_images.source": "plastic_envs.images.Glyphs()",
     "ImageExtractor.observation_space": _IMAGE,
@@ -95,7 +93,7 @@ def targets() -> Iterator[Target]:
     yield Target(ppo, optional, {"hidden_size": "4"})
     for config in (TrainConfig, RLConfig):
         yield from _settings(config)
-    vector = _parameters(SequenceVectorEnv)
+    vector = _parameters(TaskVectorEnv)
     vector = {k: vector[k] for k in ("num_envs", "autoreset_mode")}
     for env_id in plastic_envs.ids():
         fields = _parameters(type(plastic_envs.make_task(env_id)))
@@ -110,12 +108,11 @@ def _settings(config: type[Any]) -> Iterator[Target]:
     yield Target(f"{name}({{}})", fields, {})
     parts = {k: p for k, p in fields.items() if dataclasses.is_dataclass(p.annotation)}
     read = fields | {k: p.replace(annotation=p.annotation | dict) for k, p in parts.items()}
-    yield Target(f"train.supervised.config.from_dict({name}, dict({{}}))", read, {})
+    yield Target(f"train.settings.from_dict({name}, dict({{}}))", read, {})
     for k, p in fields.items():
-        if p.annotation.__module__ in ("train.supervised.config", "train.reinforcement.config"):
-            task = "task='few-shot', " if k == "few_shot" else ""
+        if k in parts:
             part = f"{p.annotation.__module__}.{p.annotation.__name__}({{}})"
-            yield Target(f"{name}({task}{k}={part})", _parameters(p.annotation), {})
+            yield Target(f"{name}({k}={part})", _parameters(p.annotation), {})
 
 
 def _public(module: str) -> Iterator[tuple[str, Any]]:

@@ -1,13 +1,14 @@
 """The tasks: pure, vectorised, seeded definitions of episodes, one file each."""
 
 from plastic_envs.tasks.bandit import Bandit
-from plastic_envs.tasks.base import Episodes, SequenceTask
+from plastic_envs.tasks.base import Outcome, Played, Task
 from plastic_envs.tasks.copy import Copy
 from plastic_envs.tasks.cue_reward import CueReward
 from plastic_envs.tasks.few_shot import FewShot
-from plastic_envs.tasks.interactive import InteractiveTask
 from plastic_envs.tasks.maze import Maze
+from plastic_envs.tasks.players import Player
 from plastic_envs.tasks.regression import Regression
+from plastic_envs.tasks.sequence import Episodes, SequenceTask, SquaredErrorTask
 from plastic_envs.tasks.target_search import TargetSearch
 
 __all__ = [
@@ -16,9 +17,13 @@ __all__ = [
     "CueReward",
     "Episodes",
     "FewShot",
-    "InteractiveTask",
     "Maze",
+    "Outcome",
+    "Played",
+    "Player",
     "Regression",
     "SequenceTask",
+    "SquaredErrorTask",
     "TargetSearch",
+    "Task",
 ]

@@ -2,18 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Observations, box
-from plastic_envs.tasks.draws import FloatArray, split
-from plastic_envs.tasks.interactive import InteractiveTask, Outcome, Player, elapsed
-
-if TYPE_CHECKING:
-    from plastic_envs.interactive_rendering import InteractiveView
+from plastic_envs.rendering.bandit import bandit_picture, bandit_text
+from plastic_envs.rendering.view import View
+from plastic_envs.spaces import BoolArray, FloatArray, Observations, box
+from plastic_envs.tasks.base import Outcome, Task, elapsed
+from plastic_envs.tasks.draws import split
+from plastic_envs.tasks.players import Player
 
 
 class BanditState(NamedTuple):
@@ -30,7 +30,7 @@ class BanditState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bandit(InteractiveTask):
+class Bandit(Task):
     """Find the best arm of a bandit, and pull it.
 
     ## Description
@@ -76,7 +76,7 @@ class Bandit(InteractiveTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        self._check_integers(num_arms=2, num_trials=1)
+        self.check_integers(num_arms=2, num_trials=1)
         self.check_size()
 
     @property
@@ -132,25 +132,21 @@ class Bandit(InteractiveTask):
         last = max(1, self.num_trials // 10)
         return {"score": rewards.mean(axis=1), "last_tenth": rewards[:, -last:].mean(axis=1)}
 
-    def oracle(self) -> "UpperConfidenceBound":
+    def oracle_player(self) -> "UpperConfidenceBound":
         """Return the strongest player there is here, an upper confidence bound."""
         return UpperConfidenceBound()
 
-    def picture(self, view: "InteractiveView") -> NDArray[np.uint8]:
-        from plastic_envs.interactive_rendering import bandit_picture
+    def picture(self, view: View) -> NDArray[np.uint8]:
+        return bandit_picture(view.progress, view.start.means[0], view.actions)
 
-        return bandit_picture(view)
-
-    def text(self, view: "InteractiveView") -> str:
-        from plastic_envs.interactive_rendering import bandit_text
-
-        return bandit_text(view)
+    def text(self, view: View) -> str:
+        return bandit_text(view.progress, view.start.means[0], view.actions)
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         return self.num_arms + self.num_trials
 
-    def _begin(self, draws: FloatArray) -> BanditState:
+    def begin(self, draws: FloatArray) -> BanditState:
         return BanditState(*split(draws, self.num_arms))
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
-from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box
-from plastic_envs.tasks.draws import FloatArray, symmetric
+from plastic_envs.spaces import FloatArray, box
+from plastic_envs.tasks.draws import symmetric
+from plastic_envs.tasks.sequence import Episodes, SquaredErrorTask
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Copy(SquaredErrorTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        self._check_integers(length=1, dim=1, delay=0)
+        self.check_integers(length=1, dim=1, delay=0)
         self.check_size()
 
     @property
@@ -87,10 +88,10 @@ class Copy(SquaredErrorTask):
         return answers
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         return self.length * self.dim
 
-    def _build(self, draws: FloatArray) -> Episodes:
+    def begin(self, draws: FloatArray) -> Episodes:
         batch = len(draws)
         values = symmetric(draws).reshape(batch, self.length, self.dim)
         observations = np.zeros((batch, self.num_steps, self.dim + 2), np.float32)

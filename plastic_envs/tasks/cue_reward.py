@@ -8,16 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import Episodes, SquaredErrorTask, box
-from plastic_envs.tasks.draws import (
-    NORMAL_BOUND,
-    FloatArray,
-    even,
-    integers,
-    normals,
-    split,
-    symmetric,
-)
+from plastic_envs.spaces import FloatArray, box
+from plastic_envs.tasks.draws import NORMAL_BOUND, even, integers, normals, split, symmetric
+from plastic_envs.tasks.sequence import Episodes, SquaredErrorTask
 
 
 @dataclass(frozen=True)
@@ -71,8 +64,8 @@ class CueReward(SquaredErrorTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        self._check_integers(num_cues=1, cue_size=1, episode_length=2)
-        self._check_numbers(noise=0)
+        self.check_integers(num_cues=1, cue_size=1, episode_length=2)
+        self.check_numbers(noise=0)
         self.check_size()
 
     @property
@@ -144,11 +137,11 @@ class CueReward(SquaredErrorTask):
         return self.episode_length // 2
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         noise = even(self.episode_length * self.cue_size)
         return self.num_cues * (self.cue_size + 1) + self.episode_length + noise
 
-    def _build(self, draws: FloatArray) -> Episodes:
+    def begin(self, draws: FloatArray) -> Episodes:
         batch, steps, shown = len(draws), self.episode_length, self._shown
         cue_draws, reward_draws, order_draws, noise_draws = split(
             draws, self.num_cues * self.cue_size, self.num_cues, steps

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
+from plastic_envs.spaces import FloatArray
 
 NORMAL_BOUND = math.sqrt(2 * 24 * math.log(2))
 """Largest magnitude that `normals` can return (5.77): its uniforms have 24 bits."""

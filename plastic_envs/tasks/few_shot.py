@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -19,11 +19,12 @@ from plastic_envs.images import (
     make_source,
 )
 from plastic_envs.images.augment import DRAWS, augment
-from plastic_envs.tasks.base import BoolArray, Episodes, Observations, Seed, SequenceTask
-from plastic_envs.tasks.draws import FloatArray, integers, shuffled, split
-
-if TYPE_CHECKING:
-    from plastic_envs.rendering import EpisodeView
+from plastic_envs.rendering.few_shot import Album, few_shot_picture, few_shot_text
+from plastic_envs.rendering.view import View
+from plastic_envs.spaces import BoolArray, FloatArray, Observations, at
+from plastic_envs.tasks.base import Seed
+from plastic_envs.tasks.draws import integers, shuffled, split
+from plastic_envs.tasks.sequence import Episodes, SequenceTask
 
 QuerySampling = Literal["balanced", "independent"]
 LabelMode = Literal["with_image", "delayed"]
@@ -115,17 +116,16 @@ class FewShot(SequenceTask):
     image_size: int | None = None
 
     score_name: ClassVar[str] = "accuracy, all queries"
-    higher_is_better: ClassVar[bool] = True
     oracle_name: ClassVar[str] = "nearest neighbour on pixels"
 
     def __post_init__(self) -> None:
         """Check the arguments, those of the source among them; reads the images."""
-        self._check_integers(n_way=2, k_shot=1, n_query=1)
-        self._check_choices(
+        self.check_integers(n_way=2, k_shot=1, n_query=1)
+        self.check_choices(
             query_sampling=get_args(QuerySampling), split=SPLITS, label_mode=get_args(LabelMode)
         )
         if isinstance(self.source, str):
-            self._check_choices(source=SOURCES)
+            self.check_choices(source=SOURCES)
         for name in ("augment", "flat"):
             object.__setattr__(self, name, check_bool(name, getattr(self, name)))
         if self.root is not None:  # equal places make equal tasks
@@ -220,26 +220,17 @@ class FewShot(SequenceTask):
             labels = np.concatenate([labels[..., 1:, :], np.zeros_like(labels[..., :1, :])], -2)
         return images, labels
 
-    def rewards(self, answers: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-        return np.asarray(np.equal(answers, targets), np.float64)
-
     def measures(
         self, rewards: NDArray[np.float64], scored: BoolArray
     ) -> dict[str, NDArray[np.float64]]:
-        return {
-            "score": (rewards * scored).sum(axis=1) / scored.sum(axis=1),
-            "first_query": rewards[np.arange(len(rewards)), scored.argmax(axis=1)],
-        }
+        first = rewards[np.arange(len(rewards)), scored.argmax(axis=1)]
+        return super().measures(rewards, scored) | {"first_query": first}
 
-    def picture(self, view: "EpisodeView") -> NDArray[np.uint8]:
-        from plastic_envs.image_rendering import few_shot_picture
+    def picture(self, view: View) -> NDArray[np.uint8]:
+        return few_shot_picture(view.progress, self._album(view))
 
-        return few_shot_picture(view, *self.images_and_labels(view.observations))
-
-    def text(self, view: "EpisodeView") -> str:
-        from plastic_envs.image_rendering import few_shot_text
-
-        return few_shot_text(view, self.images_and_labels(view.observations)[1])
+    def text(self, view: View) -> str:
+        return few_shot_text(view.progress, self._album(view))
 
     def sample_indices(self, num_episodes: int, seed: Seed = None) -> IndexedEpisodes:
         """Draw the episodes of `sample_episodes`, with the images named instead of shown.
@@ -254,6 +245,11 @@ class FewShot(SequenceTask):
             raise ValueError("augmented images have no place in the source: use sample_episodes")
         return self._indexed(self._draw(num_episodes, seed))
 
+    def _album(self, view: View) -> Album:
+        observations, targets, scored = (at(part, 0) for part in view.start)
+        images, labels = self.images_and_labels(observations)
+        return Album(images, labels, targets, scored, view.actions)
+
     @property
     def _queries_per_class(self) -> int:
         """Images of each class that are set aside for queries."""
@@ -264,14 +260,14 @@ class FewShot(SequenceTask):
         return self.k_shot + max(1, self._queries_per_class)
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         balanced = self.query_sampling == "balanced"
         drawings = self.n_way * (self.k_shot + self._queries_per_class)
         queries = self.n_way + self.n_query if balanced else 2 * self.n_query
         augmentation = DRAWS * self.num_steps if self.augment else 0
         return self.n_way + drawings + self.num_support + queries + augmentation
 
-    def _build(self, draws: FloatArray) -> Episodes:
+    def begin(self, draws: FloatArray) -> Episodes:
         indices, labels, targets, scored = self._indexed(draws)
         images = self.images.images[indices]
         if self.augment:

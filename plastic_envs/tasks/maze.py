@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from plastic_envs.checks import LARGEST_EPISODE, check_bytes
-from plastic_envs.tasks.base import BoolArray, Observations, box
-from plastic_envs.tasks.draws import FloatArray, integers, split
-from plastic_envs.tasks.interactive import InteractiveTask, Outcome, Player, elapsed
-
-if TYPE_CHECKING:
-    from plastic_envs.interactive_rendering import InteractiveView
+from plastic_envs.rendering.maze import Walk, maze_picture, maze_text
+from plastic_envs.rendering.view import View
+from plastic_envs.spaces import BoolArray, FloatArray, Observations, box
+from plastic_envs.tasks.base import Outcome, Task, elapsed
+from plastic_envs.tasks.draws import integers, split
+from plastic_envs.tasks.players import Player
 
 IntArray = NDArray[np.int64]
 
@@ -61,7 +61,7 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Maze(InteractiveTask):
+class Maze(Task):
     """Find the hidden place of the reward in a maze, and come back to it as often as possible.
 
     ## Description
@@ -115,10 +115,10 @@ class Maze(InteractiveTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        self._check_integers(size=_FIRST_SIZE, episode_length=1)
+        self.check_integers(size=_FIRST_SIZE, episode_length=1)
         if self.size % 2 == 0:
             raise ValueError(f"size must be odd, got {self.size}")
-        self._check_numbers(wall_penalty=0)
+        self.check_numbers(wall_penalty=0)
         check_bytes("the maze", self.size**2 * _PLACE_BYTES, LARGEST_EPISODE, size=self.size)
         self.check_size()
 
@@ -137,10 +137,6 @@ class Maze(InteractiveTask):
     @property
     def reward_bounds(self) -> tuple[float, float]:
         return -self.wall_penalty, _REWARD
-
-    @property
-    def chance_score(self) -> None:
-        return None
 
     @property
     def random_score(self) -> float:
@@ -187,25 +183,32 @@ class Maze(InteractiveTask):
         visits = (rewards > 0).sum(axis=1).astype(np.float64)
         return {"score": rewards.sum(axis=1), "visits": visits}
 
-    def oracle(self) -> "Explorer":
+    def oracle_player(self) -> "Explorer":
         """Return a player who knows where it is, but not where the reward is."""
         return Explorer(self)
 
-    def picture(self, view: "InteractiveView") -> NDArray[np.uint8]:
-        from plastic_envs.interactive_rendering import maze_picture
+    def picture(self, view: View) -> NDArray[np.uint8]:
+        return maze_picture(view.progress, self._walk(view))
 
-        return maze_picture(view)
+    def text(self, view: View) -> str:
+        return maze_text(view.progress, self._walk(view))
 
-    def text(self, view: "InteractiveView") -> str:
-        from plastic_envs.interactive_rendering import maze_text
-
-        return maze_text(view)
+    def _walk(self, view: View) -> Walk:
+        states = view.states
+        way: list[int] = []
+        for step, state in enumerate(states):
+            if step and view.outcomes[step - 1].infos["reached"][0]:
+                way = []
+            way.append(int(state.position[0]))
+        walls = self.grid.walls.reshape(self.size, self.size)
+        place, goal, visits = (int(part[0]) for part in states[-1][:3])
+        return Walk(walls, place, goal, visits, np.array(way))
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         return 1 + self.episode_length  # the goal, and a destination for as many visits
 
-    def _begin(self, draws: FloatArray) -> MazeState:
+    def begin(self, draws: FloatArray) -> MazeState:
         grid, batch = self.grid, len(draws)
         goal_draws, destination_draws = split(draws, 1)
         centre = np.full(batch, grid.centre, np.int64)

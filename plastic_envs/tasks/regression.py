@@ -9,8 +9,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Episodes, SquaredErrorTask, box
-from plastic_envs.tasks.draws import NORMAL_BOUND, FloatArray, even, normals, split, symmetric
+from plastic_envs.spaces import BoolArray, FloatArray, box
+from plastic_envs.tasks.draws import NORMAL_BOUND, even, normals, split, symmetric
+from plastic_envs.tasks.sequence import Episodes, SquaredErrorTask
 
 Kind = Literal["linear", "mlp"]
 
@@ -77,11 +78,11 @@ class Regression(SquaredErrorTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        self._check_choices(kind=get_args(Kind))
+        self.check_choices(kind=get_args(Kind))
         if self.input_size is not None:
-            self._check_integers(input_size=1)
-        self._check_integers(num_support=1, num_query=1)
-        self._check_numbers(noise=0)
+            self.check_integers(input_size=1)
+        self.check_integers(num_support=1, num_query=1)
+        self.check_numbers(noise=0)
         self.check_size()
 
     @property
@@ -176,7 +177,7 @@ class Regression(SquaredErrorTask):
         return _HIDDEN_UNITS * (self.num_inputs + 2) + 1
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         points = self.num_steps * self.num_inputs
         return self._draws_per_function + points + even(self.num_support)
 
@@ -188,7 +189,7 @@ class Regression(SquaredErrorTask):
         w1 = first[:, : units * size].reshape(-1, size, units)
         return [w1, first[:, units * size :], second[:, :units], second[:, units]]
 
-    def _build(self, draws: FloatArray) -> Episodes:
+    def begin(self, draws: FloatArray) -> Episodes:
         batch, steps, shown, size = len(draws), self.num_steps, self.num_support, self.num_inputs
         function_draws, point_draws, noise_draws = split(
             draws, self._draws_per_function, steps * size

@@ -3,18 +3,22 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.tasks.base import BoolArray, Observations, box
-from plastic_envs.tasks.draws import FloatArray, integers, shuffled, split
-from plastic_envs.tasks.interactive import InteractiveTask, Outcome, Player, elapsed
-
-if TYPE_CHECKING:
-    from plastic_envs.interactive_rendering import InteractiveView
+from plastic_envs.rendering.target_search import (
+    Search,
+    target_search_picture,
+    target_search_text,
+)
+from plastic_envs.rendering.view import View
+from plastic_envs.spaces import BoolArray, FloatArray, Observations, box
+from plastic_envs.tasks.base import Outcome, Task, elapsed
+from plastic_envs.tasks.draws import integers, shuffled, split
+from plastic_envs.tasks.players import Player
 
 BLANK = -1
 """Entry of a schedule: nothing is shown. Entries from 0 are cues, `num_cues` is the question."""
@@ -41,7 +45,7 @@ class TargetSearchState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TargetSearch(InteractiveTask):
+class TargetSearch(Task):
     """Find out by reward alone which of some cues is the target, and say when it was shown.
 
     ## Description
@@ -96,14 +100,14 @@ class TargetSearch(InteractiveTask):
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        self._check_integers(num_cues=2, cue_size=1)
+        self.check_integers(num_cues=2, cue_size=1)
         most = min(2 ** min(self.cue_size, _CODE_BITS), _MOST_CUES)
         if self.num_cues > most:
             raise ValueError(
                 f"num_cues must be at most {most}: 2**cue_size for the cues to differ, and "
                 f"{_MOST_CUES}, got {self.num_cues}"
             )
-        self._check_integers(episode_length=self._trial_lengths[-1])
+        self.check_integers(episode_length=self._trial_lengths[-1])
         self.check_size()
 
     @property
@@ -210,19 +214,19 @@ class TargetSearch(InteractiveTask):
             "last_five": (right & last).sum(axis=1) / last.sum(axis=1),
         }
 
-    def oracle(self) -> "Elimination":
+    def oracle_player(self) -> "Elimination":
         """Return perfect inference; scores `optimal_score`."""
         return Elimination(self)
 
-    def picture(self, view: "InteractiveView") -> NDArray[np.uint8]:
-        from plastic_envs.interactive_rendering import target_search_picture
+    def picture(self, view: View) -> NDArray[np.uint8]:
+        return target_search_picture(view.progress, self._search(view))
 
-        return target_search_picture(view)
+    def text(self, view: View) -> str:
+        return target_search_text(view.progress, self._search(view))
 
-    def text(self, view: "InteractiveView") -> str:
-        from plastic_envs.interactive_rendering import target_search_text
-
-        return target_search_text(view)
+    def _search(self, view: View) -> Search:
+        _, target, schedule, truth = (part[0] for part in view.start)
+        return Search(self.num_cues, int(target), schedule, truth, view.actions)
 
     @property
     def _shown(self) -> int:
@@ -243,11 +247,11 @@ class TargetSearch(InteractiveTask):
         return max(self.cue_size - _CODE_BITS, 0)
 
     @property
-    def _draws_per_episode(self) -> int:
+    def draws_per_episode(self) -> int:
         cues = self.num_cues * (1 + self._free_bits)
         return cues + 1 + self._num_trials * (1 + 2 * self._shown)
 
-    def _begin(self, draws: FloatArray) -> TargetSearchState:
+    def begin(self, draws: FloatArray) -> TargetSearchState:
         batch, trials, shown = len(draws), self._num_trials, self._shown
         code_draws, bit_draws, target_draws, blank_draws, pick_draws, place_draws = split(
             draws, self.num_cues, self.num_cues * self._free_bits, 1, trials, trials * shown

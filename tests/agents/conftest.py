@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from agents import Gradient, Hebbian, NonPlastic, PlasticNetwork
+from agents import PlasticNetwork
+from agents.plastic.cells import CELLS
 from agents.plastic.network import FORMS
-
-RULES = {"gradient": Gradient, "hebbian": Hebbian, "none": NonPlastic}
+from agents.plastic.rules import RULES
 
 
 @pytest.fixture(scope="session", params=list(FORMS))
@@ -14,7 +14,7 @@ def form(request):
     return request.param
 
 
-@pytest.fixture(scope="session", params=["rnn", "lstm"])
+@pytest.fixture(scope="session", params=list(CELLS))
 def cell(request):
     return request.param
 
@@ -24,7 +24,7 @@ def rule_class(request):
     return RULES[request.param]
 
 
-@pytest.fixture(scope="session", params=["gradient", "hebbian"])
+@pytest.fixture(scope="session", params=[name for name, rule in RULES.items() if rule.plastic])
 def plastic_rule_class(request):
     return RULES[request.param]
 

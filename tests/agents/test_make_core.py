@@ -134,8 +134,8 @@ def fails(size):
     [
         ("transformer", {}, "core must be one of 'plastic', .*module:name"),
         (nn.LSTM(3, 4), {}, "core must be one of"),
-        ("no_such_module:make", {}, "no_such_module cannot be imported"),
-        ("agents.tree:nothing", {}, "agents.tree has no nothing"),
+        ("no_such_module:make", {}, "there is no module no_such_module"),
+        ("agents.tree:nothing", {}, "agents.tree .*has no .nothing"),
         ("agents tree:leaves", {}, "must be named module:name"),
         ("gru", {"width": 3}, "core gru has no option 'width'; its options: hidden_size, num_lay"),
         ("lstm", {"rule": "hebbian"}, "core lstm has no option 'rule'"),

@@ -73,7 +73,7 @@ def test_the_speed_of_every_environment_is_measured():
     for env_id in plastic_envs.ids():
         how = [row["how"] for row in found if row["env"] == env_id]
         expected = ["single, unwrapped", "gym.make", "make_vec, 4"]
-        if env_id in plastic_envs.ids("sequence"):
+        if isinstance(plastic_envs.make_task(env_id), plastic_envs.SequenceTask):
             expected.append("sample_episodes, 64")
         assert how == expected
     assert all(0 < row["worst"] <= row["median"] <= row["best"] for row in found)

@@ -1,14 +1,23 @@
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import plastic_envs
 from plastic_envs.images import Arrays
 from tests.plastic_envs.image_files import SMALL1, SMALL2, omniglot_archive
+from tests.plastic_envs.own_tasks import OWN
 
-_DEFAULTS = [(env_id, {}) for env_id in plastic_envs.ids("sequence")]
-_OTHERS = [
+_SEQUENCE = [
+    ("PlasticCopy-v0", {}),
     ("PlasticCopy-v0", {"length": 4, "dim": 3, "delay": 5}),
+    ("PlasticCueReward-v0", {}),
     ("PlasticCueReward-v0", {"noise": 0, "num_cues": 3, "cue_size": 5, "episode_length": 7}),
+    ("PlasticRegression-v0", {}),
+    ("PlasticRegression-v0", {"kind": "mlp"}),
+    ("PlasticRegression-v0", {"num_support": 10}),
+]
+_FEW_SHOT = [
+    ("PlasticFewShot-v0", {}),
     ("PlasticFewShot-v0", {"flat": True}),
     (
         "PlasticFewShot-v0",
@@ -20,9 +29,15 @@ _OTHERS = [
             "split": "test",
         },
     ),
-    ("PlasticRegression-v0", {"kind": "mlp"}),
-    ("PlasticRegression-v0", {"num_support": 10}),
 ]
+_INTERACTIVE = [
+    ("PlasticBandit-v0", {}),
+    ("PlasticMaze-v0", {"size": 5, "episode_length": 12, "wall_penalty": 0}),
+    ("PlasticMaze-v0", {"episode_length": 90}),
+    ("PlasticTargetSearch-v0", {"num_cues": 3, "cue_size": 2, "episode_length": 23}),
+    ("PlasticTargetSearch-v0", {}),
+]
+_ALL = [*_SEQUENCE, *_FEW_SHOT, *_INTERACTIVE, *((env_id, {}) for env_id in OWN)]
 
 
 def _name(variant):
@@ -30,28 +45,32 @@ def _name(variant):
     return "-".join([env_id.removeprefix("Plastic"), *(f"{k}={v}" for k, v in kwargs.items())])
 
 
-_VARIANTS = _DEFAULTS + _OTHERS
-
-
-@pytest.fixture(scope="session", params=_VARIANTS, ids=_name)
+@pytest.fixture(scope="module", params=_ALL, ids=_name)
 def variant(request):
-    """Id and keyword arguments of a task: every id with its defaults, and some others."""
+    """Id and keyword arguments of a task: every id, some twice, and tasks of a user's own."""
+    env_id, _ = request.param
+    if env_id in OWN:
+        plastic_envs.register_task(env_id, OWN[env_id])
+    yield request.param
+    if env_id in OWN:
+        del gym.registry[env_id]
+
+
+@pytest.fixture(scope="session", params=[*_SEQUENCE, *_FEW_SHOT], ids=_name)
+def sequence(request):
+    """Those of our tasks whose episodes do not depend on the answers."""
     return request.param
 
 
-@pytest.fixture(
-    scope="session", params=[v for v in _VARIANTS if v[0] != "PlasticFewShot-v0"], ids=_name
-)
+@pytest.fixture(scope="session", params=_SEQUENCE, ids=_name)
 def real_valued(request):
-    """Those of `variant` whose answers are vectors, scored by squared error."""
+    """Those of `sequence` whose answers are vectors, scored by squared error."""
     return request.param
 
 
-@pytest.fixture(
-    scope="session", params=[v for v in _VARIANTS if v[0] == "PlasticFewShot-v0"], ids=_name
-)
+@pytest.fixture(scope="session", params=_FEW_SHOT, ids=_name)
 def few_shot(request):
-    """Those of `variant` whose answers are labels of images."""
+    """Those of `sequence` whose answers are labels of images."""
     return request.param
 
 

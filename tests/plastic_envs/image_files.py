@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from plastic_envs.images import SPLITS
-from plastic_envs.images.cifar100 import SPLIT_CLASSES
+from plastic_envs.images.sources.cifar100 import SPLIT_CLASSES
 
 SMALL1 = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
 SMALL2 = ("Greek", "Japanese_(katakana)", "Latin", "Sanskrit", "Tagalog")

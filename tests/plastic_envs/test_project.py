@@ -58,11 +58,11 @@ def test_their_files_beside_ours_are_told(site):
 
 
 def test_a_part_of_ours_that_is_missing_is_told(site):
-    (site / "agents" / "plastic" / "rules.py").unlink()
+    (site / "agents" / "plastic" / "state.py").unlink()
     process = run(site, f"{ALONE} import agents")
     assert process.returncode == 1
     assert (
-        "agents of plastic-envs is not whole: No module named 'agents.plastic.rules'"
+        "agents of plastic-envs is not whole: No module named 'agents.plastic.state'"
         in process.stderr
     )
     assert REMEDY in process.stderr

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from plastic_envs import (
-    InteractiveEnv,
-    SequenceEnv,
     SequenceTask,
-    SequenceVectorEnv,
+    TaskEnv,
+    TaskVectorEnv,
     ids,
     make_task,
     register_task,
@@ -45,7 +44,7 @@ def test_a_class_and_its_place_are_the_same(task):
     assert env.unwrapped.task == make_task("Own/Longer-v0", length=2) == Longer(length=2)
     assert gym.make(again).unwrapped.task == Longer()
     assert gym.make_vec(pickle.loads(pickle.dumps(spec)), num_envs=2).unwrapped.task == Longer()
-    assert ids()[-1] == ids("sequence")[-1] == "Own/Longer-v0"
+    assert ids()[-1] == "Own/Longer-v0"
 
 
 def test_a_class_that_has_no_place_serves_as_itself():
@@ -54,7 +53,7 @@ def test_a_class_that_has_no_place_serves_as_itself():
         num_arms: int = 3
 
     register_task("Local-v0", Local)
-    assert ids("interactive")[-1] == "Local-v0"
+    assert ids()[-1] == "Local-v0"
     env = gym.make("Local-v0", num_trials=4)
     assert env.unwrapped.task == make_task("Local-v0", num_trials=4) == Local(num_trials=4)
     envs = gym.make_vec("Local-v0", num_envs=2)
@@ -80,7 +79,7 @@ class Incomplete(SequenceTask):
     ("task", "message"),
     [
         (Copy(), r"class derived from .*, got Copy\("),
-        (int, "class derived from SequenceTask or InteractiveTask.* got <class 'int'>"),
+        (int, "class derived from Task, or .* got <class 'int'>"),
         (None, "class derived from .* got None"),
         ([], r"class derived from .* got \[\]"),
         (Incomplete, "Incomplete lacks .*num_steps"),
@@ -106,7 +105,7 @@ def test_what_is_no_task_class_is_not_registered(task, message):
         ("plastic_envs.absent:Copy", "there is no module 'plastic_envs.absent'"),
         ("plastic_envs.tasks.copy:Absent", "plastic_envs.tasks.copy has no 'Absent'"),
         ("plastic_envs.tasks.copy:box", "class derived from"),
-        ("plastic_envs:SequenceEnv", "class derived from"),
+        ("plastic_envs:TaskEnv", "class derived from"),
         ("..:Copy", "there is no module '..'"),
     ],
 )
@@ -123,14 +122,6 @@ def test_what_a_module_itself_lacks_is_not_hidden(tmp_path, monkeypatch):
     register_task("Needs-v0", "needs_absent:Copy")
     with pytest.raises(ModuleNotFoundError, match="absent_dependency"):
         make_task("Needs-v0")
-
-
-def test_the_kind_must_be_that_of_the_class():
-    with pytest.raises(ValueError, match="kind must be 'interactive' for Bandit, got 'sequence'"):
-        register_task("Wrong-v0", Bandit, "sequence")
-    register_task("Wrong-v0", "plastic_envs.tasks.bandit:Bandit")  # is not looked at yet
-    with pytest.raises(ValueError, match=r"must be a SequenceTask here, got Bandit.*interactive"):
-        gym.make("Wrong-v0")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +142,7 @@ def test_what_is_no_text_is_not_registered(env_id):
 
 
 @pytest.mark.parametrize("task", ["", "rnn", ":", "x" * 9_000 + ":" + "x" * 9_000, "\0:x", 3, int])
-@pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv, InteractiveEnv], ids=str)
+@pytest.mark.parametrize("make", [TaskEnv, TaskVectorEnv], ids=str)
 def test_a_task_that_is_none_is_refused_by_name(make, task):
     with pytest.raises(ValueError, match=r"^task must be") as caught:
         make(task)
@@ -197,19 +188,25 @@ def test_what_other_libraries_rely_on(env_id):
         assert hasattr(envs, name)
 
 
-def test_registered_with_gymnasium_alone():
+@pytest.mark.parametrize("vector", [False, True], ids=["single", "both"])
+def test_registered_with_gymnasium_alone(vector):
     like = gym.spec("PlasticFewShot-v0")
     gym.register(
         "Plain-v0",
         entry_point=like.entry_point,
-        vector_entry_point=like.vector_entry_point,
+        vector_entry_point=like.vector_entry_point if vector else None,
         kwargs=like.kwargs | {"n_way": 3},
     )
-    try:
-        assert "Plain-v0" in ids("sequence")
-        assert make_task("Plain-v0", split="test") == make_task(
-            "PlasticFewShot-v0", n_way=3, split="test"
-        )
-    finally:
-        del gym.envs.registration.registry["Plain-v0"]
+    assert "Plain-v0" in ids()
+    task = make_task("Plain-v0", split="test")
+    assert task == make_task("PlasticFewShot-v0", n_way=3, split="test")
+    assert gym.make_vec("Plain-v0", num_envs=2).reset()[0]["label"].shape == (2, 3)
+    del gym.envs.registration.registry["Plain-v0"]
     assert "Plain-v0" not in ids()
+
+
+def test_ids_are_those_registered_with_gymnasium():
+    registered = sorted(name for name in gym.registry if name.startswith("Plastic"))
+    assert sorted(ids()) == registered
+    ids().clear()
+    assert sorted(ids()) == registered

@@ -13,17 +13,18 @@ import torch
 from gymnasium import spaces
 
 import train.supervised.training
-from plastic_envs.images.arrays import split_classes
-from plastic_envs.tasks import Copy, CueReward, Regression
+from plastic_envs.images.sources.arrays import split_classes
 from train.figures.drawing import new_figure
-from train.reinforcement.config import PPOConfig, RLConfig, RLNetworkConfig
+from train.network import NetworkConfig
+from train.parts import find_task
+from train.reinforcement.config import PPOConfig, RLConfig
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.supervised.config import FewShotConfig, NetworkConfig, TrainConfig
+from train.supervised.config import TrainConfig
 
 TASKS = {
-    "copy": {"copy": Copy(length=2, delay=1)},
-    "cue-reward": {"cue_reward": CueReward(num_cues=2, cue_size=3, episode_length=6)},
-    "regression": {"regression": Regression(kind="mlp", num_support=3, num_query=2)},
+    "copy": {"length": 2, "delay": 1},
+    "cue-reward": {"num_cues": 2, "cue_size": 3, "episode_length": 6},
+    "regression": {"kind": "mlp", "num_support": 3, "num_query": 2},
 }
 
 RL_TASKS = {
@@ -75,26 +76,37 @@ def classes_of():
     return {split: {int(name) for name in names} for split, names in splits.items()}
 
 
+def network_of(settings, **defaults):
+    """Take the settings of a network out of others, by their names as on the command line."""
+    known = {f.name for f in fields(NetworkConfig)}
+    given = {name: settings.pop(name) for name in known if name in settings}
+    given = {**{name: value for name, value in defaults.items() if name in known}, **given}
+    for kind, part in NetworkConfig(**given).parts.items():
+        named = {name: defaults[name] for name in part.options if name in defaults}
+        named |= {name: settings.pop(name) for name in part.options if name in settings}
+        given[f"{kind}_settings"] = named | given.get(f"{kind}_settings", {})
+    return NetworkConfig(**given)
+
+
 @pytest.fixture(scope="session")
 def make_config(image_file):
     """Return a function that makes the settings of a run that takes a fraction of a second.
 
-    Settings of the network and of few-shot images are given by their names, as on the command line.
+    Settings of task and network are given by their names, as on the command line.
     """
     images = {"n_way": 3, "n_query": 3, "source": "arrays", "root": str(image_file)}
+    tasks = {**TASKS, "few-shot": images}
 
     def make(task="cue-reward", **settings):
-        network, few_shot = (
-            {f.name: settings.pop(f.name) for f in fields(kind) if f.name in settings}
-            for kind in (NetworkConfig, FewShotConfig)
-        )
         small = {"steps": 6, "batch_size": 4, "eval_every": 2, "eval_episodes": 8, "threads": 1}
-        if task == "few-shot":
-            small["network"] = NetworkConfig(**{"hidden_size": 12, "filters": 4, **network})
-            small["few_shot"] = FewShotConfig(**{**images, **few_shot})
-        else:
-            small |= {"network": NetworkConfig(**{"hidden_size": 8, **network}), **TASKS[task]}
-        return TrainConfig(task=task, **{**small, **settings})
+        sizes = {"hidden_size": 12, "filters": 4} if task == "few-shot" else {"hidden_size": 8}
+        network = network_of(settings, **sizes)
+        options = find_task(task).options
+        own = {name: settings.pop(name) for name in options if name in settings}
+        task_settings = {**tasks.get(task, {}), **own}
+        return TrainConfig(
+            task=task, task_settings=task_settings, network=network, **{**small, **settings}
+        )
 
     return make
 
@@ -106,11 +118,12 @@ def make_run(make_config, tmp_path_factory):
 
     def make(**settings):
         config = make_config(**settings)
-        if config not in trained:
-            trained[config] = RunFolder(tmp_path_factory.mktemp("trained") / "run")
-            train.supervised.training.train(config, trained[config], progress=False)
+        key = config.to_json()
+        if key not in trained:
+            trained[key] = RunFolder(tmp_path_factory.mktemp("trained") / "run")
+            train.supervised.training.train(config, trained[key], progress=False)
         copy = tmp_path_factory.mktemp("copy") / "run"
-        return RunFolder(shutil.copytree(trained[config].path, copy))
+        return RunFolder(shutil.copytree(trained[key].path, copy))
 
     return make
 
@@ -124,7 +137,7 @@ def run(make_run):
 @pytest.fixture(scope="session")
 def encoder_run(make_config, tmp_path_factory):
     """A prototypical network's run whose encoder others take over; not best at its last step."""
-    config = make_config("few-shot", model="prototypical", learning_rate=0.1, seed=2)
+    config = make_config("few-shot", core="prototypical", learning_rate=0.1, seed=2)
     folder = RunFolder(tmp_path_factory.mktemp("encoder") / "run")
     train.supervised.training.train(config, folder, progress=False)
     return folder
@@ -155,13 +168,11 @@ def make_rl_config():
     """
 
     def make(env="PlasticMaze-v0", **settings):
-        small = {"hidden_size": 6, "n_steps": 12, "minibatches": 2, "n_epochs": 1}
+        network = network_of(settings, hidden_size=6, rule="hebbian")
+        small = {"n_steps": 12, "minibatches": 2, "n_epochs": 1}
         small |= {"steps": 288, "num_envs": 4, "eval_every": 96, "eval_episodes": 6, "threads": 1}
         small |= {"env_kwargs": RL_TASKS.get(env, {}), **settings}
-        network, ppo = (
-            kind(**{f.name: small.pop(f.name) for f in fields(kind) if f.name in small})
-            for kind in (RLNetworkConfig, PPOConfig)
-        )
+        ppo = PPOConfig(**{f.name: small.pop(f.name) for f in fields(PPOConfig) if f.name in small})
         return RLConfig(env=env, network=network, ppo=ppo, **small)
 
     return make

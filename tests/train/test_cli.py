@@ -28,11 +28,12 @@ def run_process(*arguments):
     ("subcommand", "options"),
     [
         ("train", ["--task", "--rule", "--cell", "--steps", "--out", "--resume", "--json"]),
-        ("train", ["--model", "--encoder", "--filters", "--n-way", "--source", "--root"]),
-        ("train", ["--schedule", "--encoder-run", "--fine-tune", "--augment"]),
+        ("train", ["--core", "--encoder", "--filters", "--schedule", "--encoder-run"]),
+        ("train", ["--fine-tune", "--device", "--hidden-size", "--base-eta", "--num-cues"]),
         ("train-rl", ["--env", "--env-kwargs", "--core", "--rule", "--cell", "--steps", "--seed"]),
         ("train-rl", ["--previous-action-reward", "--gamma", "--vf-coef", "--n-steps"]),
         ("train-rl", ["--deterministic", "--num-envs", "--out", "--resume", "--json"]),
+        ("train-rl", ["--device", "--num-arms", "--hidden-size", "--max-norm"]),
         ("watch", ["--output", "--checkpoint", "--seed"]),
         ("evaluate", ["--checkpoint", "--episodes", "--seed", "--json"]),
         ("plot", ["--output", "--json"]),
@@ -179,8 +180,9 @@ def test_a_missing_stable_baselines3_is_told_in_one_line(make_rl_run, tmp_path):
 def test_few_shot_runs_from_training_to_a_figure(command, tmp_path, image_file):
     task = ["--task", "few-shot", "--source", "arrays", "--root", image_file]
     options = [*SMALL, *task, "--n-way", 3, "--n-query", 3, "--filters", 4]
+    encoder = options[2:]
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    assert command("train", *options, "--model", "prototypical", "--out", first)[0] == 0
+    assert command("train", *encoder, "--core", "prototypical", "--out", first)[0] == 0
     code, out = command("train", *options, "--encoder-run", first, "--out", second, "--json")
     assert code == 0
     assert json.loads(out) == {"run": str(second), **RunFolder(second).metrics()[-1]}
@@ -208,20 +210,21 @@ def test_a_prototypical_run_without_a_folder_is_named_by_its_encoder(
 ):
     monkeypatch.chdir(tmp_path)
     task = ["--task", "few-shot", "--source", "arrays", "--root", image_file, "--n-way", 3]
-    options = [*SMALL, *task, "--n-query", 3, "--model", "prototypical", "--filters", 3]
+    options = [*SMALL[2:], *task, "--n-query", 3, "--core", "prototypical", "--filters", 3]
     assert command("train", *options)[0] == 0
     path = tmp_path / "runs/few-shot-prototypical-conv4-3-seed0"
     assert RunFolder(path).config().network.filters == 3
 
 
 def test_settings_of_task_network_and_rule_reach_the_run(command, tmp_path):
-    task = ["--task", "copy", "--copy.length", 2, "--copy.delay", 1]
+    task = ["--task", "copy", "--length", 2, "--delay", 1]
     network = ["--rule", "hebbian", "--cell", "lstm", "--base-eta", 0.3, "--alpha", "ones"]
     assert command("train", *SMALL, *task, *network, "--out", tmp_path / "run")[0] == 0
     config = RunFolder(tmp_path / "run").config()
-    assert (config.copy.length, config.copy.delay, config.steps) == (2, 1, 4)
+    assert config.task_settings == {"length": 2, "dim": 1, "delay": 1}
     assert (config.network.rule, config.network.cell) == ("hebbian", "lstm")
-    assert (config.network.plasticity.base_eta, config.network.plasticity.alpha) == (0.3, "ones")
+    rates = config.network.rule_settings
+    assert (rates["base_eta"], rates["alpha"], config.steps) == (0.3, "ones", 4)
 
 
 def test_without_a_folder_the_settings_name_it(command, tmp_path, monkeypatch):
@@ -239,7 +242,7 @@ def test_a_run_that_could_not_start_leaves_no_folder(command, tmp_path):
 def test_wrong_settings_of_the_network_are_told(command, make_run, caplog, name, value):
     run = make_run()
     data = json.loads(run.config_path.read_text())
-    data["network"][name] = value
+    (data["network"] if name in data["network"] else data["network"]["core_settings"])[name] = value
     run.config_path.write_text(json.dumps(data))
     assert command("evaluate", run.path, "--episodes", 2) == (1, "")
     assert name in caplog.text
@@ -280,8 +283,6 @@ def test_missing_images_are_told_on_stderr_without_a_traceback(tmp_path):
         (["train-rl", "--steps", 0], "steps must be an integer of at least 1, got 0"),
         (["train-rl", "--start-from", "absent"], "absent"),
         (["train", "--steps", -1], "steps must be an integer of at least 0"),
-        (["train", "--copy.length", 3], "the task is 'cue-reward'"),
-        (["train", "--n-way", 3], "the task is 'cue-reward'"),
         (["train", "--filters", 3], "filters=3 is set, but the task has no images"),
         ([*FEW_SHOT, "omniglot"], "where are the images?"),
         ([*FEW_SHOT, "omniglot", "--root", "absent"], "absent; root must be the folder with"),

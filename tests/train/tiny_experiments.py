@@ -39,7 +39,7 @@ def few_shot_experiment(image_file, rules=("hebbian",)):
     }
     experiment = make_experiment("images", "few-shot", rules, settings=images)
     budget = experiment.budgets["smoke"]
-    encoder = {**STEPS, **images, "network.model": "prototypical"}
+    encoder = {**STEPS, **images, "network.core": "prototypical"}
     return replace(experiment, budgets={"smoke": replace(budget, encoder=encoder)})
 
 

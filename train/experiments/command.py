@@ -93,9 +93,9 @@ class ReproduceConfig:
         """Return the settings of the images; photographs are augmented in training end to end."""
         settings: dict[str, object] = {}
         if self.source != "glyphs":
-            settings = {"few_shot.source": self.source, "few_shot.root": self.root}
+            settings = {"task_settings.source": self.source, "task_settings.root": self.root}
         if self.source in _PHOTOGRAPHS and budget == "paper":
-            settings["few_shot.augment"] = True
+            settings["task_settings.augment"] = True
         return settings
 
     def command(self, plan: Planned) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agents.plastic.network import CELLS, RuleName
+from agents.plastic.cells import CELLS
 from agents.plastic.ops.cpu import library
 from plastic_envs.tasks import FewShot
 from train.experiments.files import read_series
@@ -13,9 +13,12 @@ from train.scoring.objectives import objective_of
 from train.supervised.config import TrainConfig
 
 # Seconds per episode, step and slow weight of a training step, one thread of an AMD EPYC (Zen 3).
-_RATES: dict[RuleName, float] = {"gradient": 1.5e-9, "hebbian": 1.3e-9, "none": 1.3e-10}
+_RATES: dict[str, float] = {"gradient": 1.5e-9, "hebbian": 1.3e-9, "none": 1.3e-10}
 _CLOSED = {"gradient": 12.0, "hebbian": 12.0, "none": 2.0}  # times slower without the kernel
-_IMAGE_RATES = {"conv4": 2.5e-10, "resnet12": 7e-9}  # per image, pixel and squared filter
+_IMAGE_RATES: dict[str, float] = {
+    "conv4": 2.5e-10,
+    "resnet12": 7e-9,
+}  # per image, pixel and squared filter
 _VALIDATION = 0.35  # of a training step's time on as many episodes
 _START = 7.0  # seconds of starting a process and scoring
 _TELLING = 60.0  # seconds of training that tell how fast the machine is
@@ -24,14 +27,14 @@ _TELLING = 60.0  # seconds of training that tell how fast the machine is
 def estimate_seconds(config: TrainConfig) -> float:
     """Return about how many seconds a run takes on one core."""
     network, task = config.network, config.task_for("train")
-    hidden, gates = network.hidden_size, CELLS[network.cell].gates
-    readout = objective_of(task).output_size(task) + network.extra_dim + 1
     per_step = 0.0
-    if network.model == "plastic":
+    if network.rule is not None and network.cell is not None:
+        hidden, gates = network.core_settings["hidden_size"], CELLS[network.cell].gates
+        readout = objective_of(task).output_size(task) + network.core_settings["extra_dim"] + 1
         weights = hidden * (2 * gates * hidden + readout)
         if task.observation_space.shape is not None:
             weights += task.observation_space.shape[0] * hidden
-        slow = network.plasticity.weight_clip is not None or library.load() is None
+        slow = network.rule_settings.get("weight_clip") is not None or library.load() is None
         per_step = _RATES[network.rule] * weights * (_CLOSED[network.rule] if slow else 1.0)
     if isinstance(task, FewShot) and not config.frozen:
         height, width, _ = task.images.image_shape

@@ -182,7 +182,8 @@ def _references(axes: Axes, panel: Panel) -> None:
     """Draw the scores of chance and of the oracle, or the optimum until the oracle is known."""
     if (task := panel.task) is None:
         return
-    axes.axhline(task.chance_score, color=CHANCE_COLOR, ls="--", lw=1, label="chance")
+    if task.chance_score is not None:
+        axes.axhline(task.chance_score, color=CHANCE_COLOR, ls="--", lw=1, label="chance")
     oracle, name = panel.reference("oracle_score"), task.oracle_name
     if oracle is None:
         oracle, name = task.optimal_score, "optimum"
@@ -195,7 +196,8 @@ def _limits(axes: Axes, *panels: Panel) -> None:
     if tasks and tasks[0].higher_is_better:
         axes.set_ylim(0, 1)
     elif tasks:
-        axes.set_ylim(0, 1.2 * max(task.chance_score for task in tasks))
+        known = [task.chance_score for task in tasks if task.chance_score is not None]
+        axes.set_ylim(0, 1.2 * max(known) if known else None)
 
 
 def _higher_is_better(section: Section) -> bool:

@@ -15,26 +15,22 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from agents import PlasticNetwork
-from plastic_envs.tasks import FewShot, SequenceTask
-from plastic_envs.tasks.base import at
+from plastic_envs.tasks import FewShot
+from train.devices import resolve_for
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RunFolder
-from train.scoring.networks import answer, probe_eta, summary
-from train.scoring.objectives import masked_mean, objective_of
+from train.scoring.measures import scored, summary
+from train.scoring.networks import evaluation_seed, probe_eta, run_over
 from train.supervised.batches import embedded, whole
 from train.supervised.config import TrainConfig
 from train.supervised.encoders import image_encoder_of
-from train.supervised.training import evaluation_seed, loss_mask, train
+from train.supervised.training import loss_of, train
 
 TEST_EPISODES = 2_000
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _PATIENCE = 10.0  # seconds for another process to make the folder
-_BLOCK = 250  # episodes of the oracle at a time: its features take memory
 
 
 def test_path(folder: RunFolder) -> Path:
@@ -120,39 +116,26 @@ def score(folder: RunFolder, num_episodes: int = TEST_EPISODES) -> Record:
     """
     config = folder.config()
     network, step = folder.load_network("best")
+    network.to(resolve_for(config.device))
     task = config.task_for("test")
     seed = evaluation_seed(config)
     sample = whole(task)
     if isinstance(task, FewShot):  # every image is encoded once, not in every episode
         sample = embedded(task, image_encoder_of(network).embed(task.images.images))
     batch = sample(num_episodes, seed)
-    outputs = answer(network, batch.inputs)
-    objective = objective_of(task)
-    loss = masked_mean(objective.losses(outputs, batch.targets), loss_mask(config, batch))
-    rewards = task.rewards(objective.answers(outputs), batch.targets.numpy())
-    eta = probe_eta(folder) if isinstance(network, PlasticNetwork) else None
+    outputs = run_over(network, batch.inputs).outputs
+    eta = probe_eta(folder)
     return {
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
-        **summary(task.measures(rewards, batch.scored.numpy())),
-        "loss": float(loss),
-        **oracle_scores(task, config),
+        **summary(scored(task, outputs, batch).measures),
+        "loss": float(loss_of(config, task, outputs, batch)),
+        **{f"oracle_{name}": value for name, value in task.oracle_measures(1_000, seed).items()},
         "chance": task.chance_score,
         "optimum": task.optimal_score,
         "eta": None if eta is None else [round(float(value), 6) for value in eta],
     }
-
-
-def oracle_scores(task: SequenceTask, config: TrainConfig, num_episodes: int = 1_000) -> Record:
-    """Return the oracle's measures on the first test episodes, prefixed by `oracle_`."""
-    episodes = task.sample_episodes(num_episodes, evaluation_seed(config))
-    parts = [slice(start, start + _BLOCK) for start in range(0, num_episodes, _BLOCK)]
-    answers = np.concatenate([task.oracle(at(episodes.observations, part)) for part in parts])
-    measures: dict[str, NDArray[np.float64]] = task.measures(
-        task.rewards(answers, episodes.targets), episodes.scored
-    )
-    return {f"oracle_{name}": float(values.mean()) for name, values in measures.items()}
 
 
 def _end_with_parent() -> None:

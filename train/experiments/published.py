@@ -8,21 +8,18 @@ nothing else.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agents.plastic.network import CellName, RuleName
-from agents.plastic.rules import RuleSettings
 from train.experiments.sweep import Axis, Budget, BudgetName, Experiment, Settings, networks, vary
 
-PLASTIC: tuple[RuleName, ...] = ("gradient", "hebbian")
-ALL: tuple[RuleName, ...] = (*PLASTIC, "none")
+PLASTIC: tuple[str, ...] = ("gradient", "hebbian")
+ALL: tuple[str, ...] = (*PLASTIC, "none")
 
-PAPER_SIZES: dict[CellName, int] = {"rnn": 256, "lstm": 128}
-LAPTOP_SIZES: dict[CellName, int] = {"rnn": 128}
-SMOKE_SIZES: dict[CellName, int] = {"rnn": 16}
+PAPER_SIZES: dict[str, int] = {"rnn": 256, "lstm": 128}
+LAPTOP_SIZES: dict[str, int] = {"rnn": 128}
+SMOKE_SIZES: dict[str, int] = {"rnn": 16}
 
-FEW_SHOT_PLASTICITY: dict[RuleName, RuleSettings] = {
-    "hebbian": RuleSettings(base_eta=1.0, base_decay=0.03),
-    "gradient": RuleSettings(base_eta=0.5, base_decay=0.03),
-    "none": RuleSettings(),
+FEW_SHOT_PLASTICITY: dict[str, Settings] = {
+    "hebbian": {"base_eta": 1.0, "base_decay": 0.03},
+    "gradient": {"base_eta": 0.5, "base_decay": 0.03},
 }
 """Rates for images, chosen in a few short runs on glyphs, seed 0: with the paper's 0.1 and 0.1
 plastic networks learn slower."""
@@ -31,14 +28,14 @@ plastic networks learn slower."""
 LAPTOP_SETTINGS: Settings = {
     "schedule": "cosine",  # in so few steps the last of them should be small
     "learning_rate": 3e-3,
-    "network.extra_dim": 32,
-    "network.plasticity.base_eta": 1.0,
-    "network.plasticity.base_decay": 0.03,
+    "network.core_settings.extra_dim": 32,
+    "network.rule_settings.base_eta": 1.0,
+    "network.rule_settings.base_decay": 0.03,
 }
 """What lets networks of 128 units learn in a few thousand steps, chosen in short runs, seed 0; the
 paper has 10⁻³, 4, 0.1 and 0.1."""
 
-_LONG_EPISODES: Settings = {"network.plasticity.base_eta": 0.3}
+_LONG_EPISODES: Settings = {"network.rule_settings.base_eta": 0.3}
 """At 1.0 the fast weights of an untrained network overflow in forty steps."""
 
 
@@ -48,9 +45,9 @@ def _sequence(
     *axes: Axis,
     steps: int,
     laptop_steps: int,
-    rules: Iterable[RuleName] = ALL,
-    paper_sizes: Mapping[CellName, int] = PAPER_SIZES,
-    laptop_sizes: Mapping[CellName, int] = LAPTOP_SIZES,
+    rules: Iterable[str] = ALL,
+    paper_sizes: Mapping[str, int] = PAPER_SIZES,
+    laptop_sizes: Mapping[str, int] = LAPTOP_SIZES,
     laptop: Settings | None = None,
     laptop_only: Mapping[str, tuple[str, ...]] | None = None,
     **others: Any,
@@ -101,7 +98,7 @@ def _regression(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment
     return _sequence(name, claim, *axes, task="regression", laptop=laptop, **{**steps, **others})
 
 
-_MODULATION = Axis("modulation", {"on": {}, "off": {"network.plasticity.modulation": False}})
+_MODULATION = Axis("modulation", {"on": {}, "off": {"network.rule_settings.modulation": False}})
 
 _ALL = (
     _cue_reward(
@@ -128,8 +125,8 @@ _ALL = (
         vary(
             "base rate",
             (0, 0.025, 0.05, 0.1, 0.2),
-            "network.plasticity.base_eta",
-            "network.plasticity.base_decay",
+            "network.rule_settings.base_eta",
+            "network.rule_settings.base_decay",
         ),
         rules=PLASTIC,
     ),
@@ -137,7 +134,7 @@ _ALL = (
         "cue-reward-extra-dim",
         "The gradient rule gains from free readout units, its own target; the Hebbian rule, which "
         "has no use for one, does not.",
-        vary("extra_dim", (0, 4, 8, 16), "network.extra_dim"),
+        vary("extra_dim", (0, 4, 8, 16), "network.core_settings.extra_dim"),
         rules=PLASTIC,
     ),
     _cue_reward(
@@ -151,7 +148,7 @@ _ALL = (
         "cue-reward-alpha",
         "Where the plasticity α of each connection starts, and whether it is learned at all, "
         "changes what is reached.",
-        vary("alpha", ("random", "ones", "minus_ones", "off"), "network.plasticity.alpha"),
+        vary("alpha", ("random", "ones", "minus_ones", "off"), "network.rule_settings.alpha"),
         rules=PLASTIC,
         paper_sizes={"rnn": 128, "lstm": 128},
         note="RNNs have 128 units here, as in the published settings, not 256.",
@@ -160,37 +157,40 @@ _ALL = (
         "cue-reward-frozen",
         "Plasticity alone is enough: with slow weights frozen as they were drawn, learning α is "
         "learning to remember.",
-        Axis("slow weights", {"learned": {}, "frozen": {"network.freeze_slow_weights": True}}),
-        vary("alpha", ("random", "ones", "minus_ones"), "network.plasticity.alpha"),
+        Axis(
+            "slow weights",
+            {"learned": {}, "frozen": {"network.core_settings.freeze_slow_weights": True}},
+        ),
+        vary("alpha", ("random", "ones", "minus_ones"), "network.rule_settings.alpha"),
         rules=PLASTIC,
         laptop_only={"alpha": ("random",)},
     ),
     _cue_reward(
         "cue-reward-noise",
         "The order of the rules holds when cues are seen through five times the noise.",
-        vary("noise", (0.1, 0.5), "cue_reward.noise"),
+        vary("noise", (0.1, 0.5), "task_settings.noise"),
     ),
     _copy(
         "copy",
         "Plastic networks carry twenty values over a delay; an ordinary network of equal size "
         "loses them.",
-        vary("delay", (0, 20, 40), "copy.delay"),
-        settings={"copy.length": 20},
+        vary("delay", (0, 20, 40), "task_settings.delay"),
+        settings={"task_settings.length": 20},
         laptop_steps=3_000,
         laptop_only={"delay": ("0", "20")},
     ),
     _copy(
         "copy-delay",
         "The longer five values must be kept, the larger the advantage of plastic weights.",
-        vary("delay", (0, 10, 20, 40, 60), "copy.delay"),
-        settings={"copy.length": 5},
+        vary("delay", (0, 10, 20, 40, 60), "task_settings.delay"),
+        settings={"task_settings.length": 5},
         laptop_steps=3_000,
         laptop_only={"delay": ("0", "20", "40")},
     ),
     _copy(
         "copy-length",
         "The longer the sequence, the larger the advantage of plastic weights, without any delay.",
-        vary("length", (5, 10, 20, 30, 40), "copy.length"),
+        vary("length", (5, 10, 20, 30, 40), "task_settings.length"),
         laptop_only={"length": ("5", "10", "20")},
     ),
     _copy(
@@ -198,25 +198,25 @@ _ALL = (
         "Over a long delay a network must be able to stop writing: modulation matters.",
         _MODULATION,
         rules=PLASTIC,
-        settings={"copy.length": 20, "copy.delay": 40},
-        laptop={"copy.delay": 20},
+        settings={"task_settings.length": 20, "task_settings.delay": 40},
+        laptop={"task_settings.delay": 20},
     ),
     _copy(
         "copy-max-norm",
         "Bounding the norm of a write does no harm and keeps training stable.",
-        vary("max_norm", (1, 100), "network.plasticity.max_norm"),
+        vary("max_norm", (1, 100), "network.rule_settings.max_norm"),
         rules=PLASTIC,
         paper_sizes={"rnn": 256},
-        settings={"copy.length": 5, "copy.delay": 40},
+        settings={"task_settings.length": 5, "task_settings.delay": 40},
     ),
     _copy(
         "copy-weight-clip",
         "Fast weights need room: bounding each of them tightly costs memory.",
-        vary("weight_clip", (0.01, 0.1, 1.0), "network.plasticity.weight_clip"),
+        vary("weight_clip", (0.01, 0.1, 1.0), "network.rule_settings.weight_clip"),
         rules=PLASTIC,
         paper_sizes={"rnn": 256},
-        settings={"copy.length": 5, "copy.delay": 40},
-        laptop={"copy.delay": 10},
+        settings={"task_settings.length": 5, "task_settings.delay": 40},
+        laptop={"task_settings.delay": 10},
         laptop_sizes={"rnn": 64},
         laptop_steps=1_000,
         note="Bounding single weights needs the closed form in PyTorch, several times slower than "
@@ -226,8 +226,8 @@ _ALL = (
         "regression",
         "Where a mapping must be inferred and not recalled, the gradient rule is ahead of the "
         "Hebbian, and both are ahead of none.",
-        vary("kind", ("linear", "mlp"), "regression.kind"),
-        vary("support", (20, 10), "regression.num_support"),
+        vary("kind", ("linear", "mlp"), "task_settings.kind"),
+        vary("support", (20, 10), "task_settings.num_support"),
         note="Share of queries within 0.05 reported elsewhere for linear, 20 and 10 support "
         "points, networks of about 500,000 parameters: Continuous Memory "
         "Machine 30.6 % and 9.9 %, Transformer 29.8 % and 9.1 %, Gated DeltaNet 10.7 % and 6.7 %, "
@@ -238,7 +238,7 @@ _ALL = (
         "Modulation helps to learn a function from examples.",
         _MODULATION,
         rules=PLASTIC,
-        settings={"regression.kind": "mlp"},
+        settings={"task_settings.kind": "mlp"},
     ),
     Experiment(
         name="few-shot",
@@ -269,14 +269,14 @@ _ALL = (
                     "schedule": "cosine",
                     "eval_every": 200,
                     "network.filters": 32,
-                    "few_shot.query_sampling": "independent",
+                    "task_settings.query_sampling": "independent",
                 },
                 only={"encoder": ("conv4",)},
                 encoder={
-                    "network.model": "prototypical",
+                    "network.core": "prototypical",
                     "network.filters": 32,
-                    "few_shot.n_way": 20,
-                    "few_shot.n_query": 20,
+                    "task_settings.n_way": 20,
+                    "task_settings.n_query": 20,
                     "steps": 600,
                     "batch_size": 8,
                     "learning_rate": 2e-3,
@@ -297,7 +297,7 @@ _ALL = (
                 },
                 only={"encoder": ("conv4",)},
                 encoder={
-                    "network.model": "prototypical",
+                    "network.core": "prototypical",
                     "network.filters": 4,
                     "steps": 20,
                     "batch_size": 8,

@@ -23,7 +23,8 @@ from train.experiments.results import (
     Section,
     read_sections,
 )
-from train.experiments.sweep import FigureName, differences
+from train.experiments.sweep import FigureName
+from train.parts import differences
 from train.supervised.config import TrainConfig
 from train.wording import duration
 
@@ -35,7 +36,7 @@ _SHOWN: dict[FigureName, str] = {
 }
 
 _HIDDEN = ("seed", "threads", "encoder_run")
-_IN_THE_TITLE = ("network.rule", "network.cell", "network.hidden_size")
+_IN_THE_TITLE = ("network.rule", "network.cell", "network.core_settings.hidden_size")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Planned:
     @property
     def manifest_path(self) -> Path:
         """Where it is written what the experiment consists of, for the report."""
-        source = self.settings.get("few_shot.source", "glyphs")
+        source = self.settings.get("task_settings.source", "glyphs")
         name = self.experiment.name + ("" if source == "glyphs" else f"-{source}")
         return self.out / self.budget / f"{name}.json"
 

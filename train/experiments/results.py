@@ -25,7 +25,7 @@ from train.experiments.job import failure_path, test_path
 from train.experiments.published import EXPERIMENTS
 from train.experiments.sweep import BudgetName, Experiment, network_title
 from train.runs.run_folder import Record, RunFolder
-from train.supervised.config import FewShotConfig, TaskName, TrainConfig
+from train.supervised.config import TrainConfig
 from train.wording import counted
 
 # 0.975 quantiles of Student's t by degrees of freedom, for means over few seeds.
@@ -53,7 +53,7 @@ class Measure:
         return f"{100 * value:.1f} %" if self.percent else f"{value:.4f}"
 
 
-MEASURES: dict[TaskName, tuple[Measure, ...]] = {
+MEASURES: dict[str, tuple[Measure, ...]] = {
     "copy": (Measure("score", "error at recall"),),
     "cue-reward": (
         Measure("score", "error, query half alone"),
@@ -82,7 +82,7 @@ class RunResult:
     folder: RunFolder
     point: dict[str, str]
     seed: int
-    task_name: TaskName
+    task_name: str
 
     @cached_property
     def config(self) -> TrainConfig | None:
@@ -172,7 +172,11 @@ class Group:
     @property
     def title(self) -> str:
         """What the network is called."""
-        sizes = [run.config.network.hidden_size for run in self.runs if run.config is not None]
+        sizes = [
+            run.config.network.core_settings["hidden_size"]
+            for run in self.runs
+            if run.config is not None
+        ]
         return network_title(self.network, *sizes[:1])
 
     def values(self, key: str) -> NDArray[np.float64]:
@@ -239,9 +243,11 @@ class Panel:
         """
         for run in (run for group in self.groups for run in group.runs):
             if run.config is not None:
-                images = FewShotConfig(n_way=run.config.few_shot.n_way)
+                given = run.config.task_settings
+                on_glyphs = {"source": "glyphs", "root": None, "image_size": None}
+                settings = {**given, **{k: v for k, v in on_glyphs.items() if k in given}}
                 try:
-                    return replace(run.config, few_shot=images).task_for("test")
+                    return replace(run.config, task_settings=settings).task_for("test")
                 except ValueError as error:
                     raise ValueError(f"{run.folder.config_path}: {error}") from error
         return None
@@ -458,7 +464,7 @@ def _runs(path: Path, experiment: Experiment, listed: Any) -> Iterator[RunResult
         yield RunResult(RunFolder(path.parent / folder), point, seed, experiment.task)
 
 
-def _scores(path: Path, task: TaskName) -> Record:
+def _scores(path: Path, task: str) -> Record:
     """Read the scores of a run on its test episodes."""
     content = read_object(path)
     for measure in MEASURES[task]:

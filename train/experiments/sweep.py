@@ -3,22 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from agents.plastic.network import CellName, RuleName
-from agents.plastic.rules import RuleSettings
 from plastic_envs.checks import shown
-from train.scoring.networks import network_names
-from train.supervised.config import TaskName, TrainConfig
+from train.parts import differences
+from train.settings import changed
+from train.supervised.config import TrainConfig
 
 BudgetName = Literal["paper", "laptop", "smoke"]
 FigureName = Literal["curves", "comparison", "eta"]
 Settings = Mapping[str, Any]
-"""Values by the dotted names of the fields of `TrainConfig`, as in `"copy.delay"`."""
-
-_T = TypeVar("_T")
+"""Values by the dotted names of the fields of `TrainConfig`, as in `"task_settings.delay"`."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,16 @@ def vary(name: str, values: Iterable[Any], *settings: str) -> Axis:
 
 
 def networks(
-    sizes: Mapping[CellName, int],
-    rules: Iterable[RuleName] = ("gradient", "hebbian", "none"),
-    plasticity: Mapping[RuleName, RuleSettings] | None = None,
+    sizes: Mapping[str, int],
+    rules: Iterable[str] = ("gradient", "hebbian", "none"),
+    plasticity: Mapping[str, Settings] | None = None,
 ) -> Axis:
     """Return the axis of networks that are compared: rules and cells.
 
     Args:
         sizes: Hidden units by cell, of plastic networks; others have 1.5 times as many.
         rules: Plasticity rules.
-        plasticity: Settings of the rules, by their names; the paper's if not given.
+        plasticity: Settings of the rules, by their names; their defaults if not given.
     """
     return Axis(
         "network",
@@ -71,8 +68,8 @@ def networks(
             f"{rule}-{cell}": {
                 "network.rule": rule,
                 "network.cell": cell,
-                "network.hidden_size": size * 3 // 2 if rule == "none" else size,
-                "network.plasticity": (plasticity or {}).get(rule, RuleSettings()),
+                "network.core_settings.hidden_size": size * 3 // 2 if rule == "none" else size,
+                "network.rule_settings": dict((plasticity or {}).get(rule, {})),
             }
             for (cell, size), rule in product(sizes.items(), rules)
         },
@@ -116,8 +113,7 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the folder; experiments that share a run share its folder."""
-        names = network_names(self.config)
-        words = [self.config.task, names["rule"], names["cell"], str(names["hidden_size"])]
+        words = [self.config.task_part.title, self.config.network.name]
         differing = [differences(c) for c in (self.config, self.encoder) if c is not None]
         for each in differing:
             each.pop("seed", None)
@@ -143,7 +139,7 @@ class Experiment:
 
     name: str
     claim: str
-    task: TaskName
+    task: str
     budgets: Mapping[BudgetName, Budget]
     settings: Settings = field(default_factory=dict)
     axes: tuple[Axis, ...] = ()
@@ -169,9 +165,9 @@ class Experiment:
             encoder = None
             if size.encoder is not None:
                 shared = {**given, "seed": seed, **size.encoder, **(settings or {})}
-                encoder = with_settings(base, shared)
+                encoder = changed(base, shared)
             point = {axis.name: str(label) for axis, label in zip(axes, labels, strict=True)}
-            runs.append(Run(point, with_settings(base, chosen), encoder))
+            runs.append(Run(point, changed(base, chosen), encoder))
         return runs
 
     def kept_axes(self, budget: BudgetName) -> list[Axis]:
@@ -180,34 +176,6 @@ class Experiment:
         return [
             axis.only(size.only.get(axis.name, axis.points)) for axis in (*self.axes, size.networks)
         ]
-
-
-def with_settings(config: _T, settings: Settings) -> _T:
-    """Return a dataclass with fields changed, given by their dotted names.
-
-    Raises:
-        ValueError: If there is no such field.
-    """
-    changes: dict[str, Any] = {}
-    inner: dict[str, dict[str, Any]] = {}
-    known = {f.name for f in fields(config)}  # type: ignore[arg-type]
-    for name, value in settings.items():
-        head, _, rest = name.partition(".")
-        if head not in known:
-            raise ValueError(f"{type(config).__name__} has no setting {shown(head)}")
-        if rest:
-            inner.setdefault(head, {})[rest] = value
-        else:
-            changes[head] = value
-    for head, values in inner.items():
-        changes[head] = with_settings(changes.get(head, getattr(config, head)), values)
-    return replace(config, **changes)  # type: ignore[type-var]
-
-
-def differences(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings that differ from the defaults, by their dotted names."""
-    ours, defaults = _flat(asdict(config)), _flat(asdict(TrainConfig()))
-    return {name: value for name, value in ours.items() if value != defaults[name]}
 
 
 def network_title(label: str, hidden_size: int | None = None) -> str:
@@ -220,13 +188,3 @@ def network_title(label: str, hidden_size: int | None = None) -> str:
     rule, _, cell = label.partition("-")
     rule = {"hebbian": "Hebbian", "none": "no plasticity,"}.get(rule, rule)
     return f"{rule} {cell.upper()}" + ("" if hidden_size is None else f" {hidden_size}")
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

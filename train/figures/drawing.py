@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from plastic_envs.rendering import EpisodeView
+from plastic_envs.rendering.view import View
+from plastic_envs.spaces import FloatArray, at
 from plastic_envs.tasks import Episodes, SequenceTask
-from plastic_envs.tasks.base import at
-from plastic_envs.tasks.draws import FloatArray
 from train.wording import printable
 
 CHANCE_COLOR, OPTIMUM_COLOR = "0.55", "0.2"
@@ -100,16 +99,8 @@ def episode_figure(
     heights = [3] if eta is None else [3, 1]
     rows = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     steps = task.num_steps
-    view = EpisodeView(
-        task,
-        at(episodes.observations, 0),
-        episodes.targets[0],
-        episodes.scored[0],
-        answers[0],
-        seen=steps,
-        answered=steps,
-    )
-    rows[0].imshow(task.picture(view), interpolation="none")
+    first = at(episodes, slice(0, 1))
+    rows[0].imshow(task.picture(View(task, first, answers[0])), interpolation="none")
     rows[0].axis("off")
     if eta is not None:
         rates = np.asarray(eta, np.float64)

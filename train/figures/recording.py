@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from train.devices import CPU, DeviceName, seeded
 from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import make_vec, naming_settings, said
 from train.runs.run_folder import CheckpointName, RLRunFolder
@@ -25,6 +25,7 @@ def record(
     *,
     checkpoint: CheckpointName = "best",
     seed: int | None = None,
+    device: DeviceName | None = None,
 ) -> Path:
     """Let an agent play an episode, at most 1,000 steps of it, and write what it looks like.
 
@@ -34,6 +35,7 @@ def record(
             …) the last frame alone.
         checkpoint: `"best"` or `"last"`.
         seed: Of environment and actions; by default the run's own test seed.
+        device: Where to compute; by default the run's own device, if it is here.
 
     Returns:
         `output`.
@@ -45,7 +47,7 @@ def record(
     """
     if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"there is no picture format {output.suffix!r}: try .gif or .png")
-    frames = _frames(folder, checkpoint, seed)
+    frames = _frames(folder, checkpoint, seed, device)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix.lower() in _MOVING:
         frames[0].save(
@@ -56,13 +58,18 @@ def record(
     return output
 
 
-def _frames(folder: RLRunFolder, checkpoint: CheckpointName, seed: int | None) -> list[Image.Image]:
+def _frames(
+    folder: RLRunFolder,
+    checkpoint: CheckpointName,
+    seed: int | None,
+    device: DeviceName | None,
+) -> list[Image.Image]:
     config = folder.config()
     seed = seed_of(config, seed)
     with naming_settings(folder.config_path):
         env = make_vec(config, 1, "test", "rgb_array", AutoresetMode.NEXT_STEP)
     try:
-        return _played(env, folder.load_model(checkpoint, env), seed, config)
+        return _played(env, folder.load_model(checkpoint, env, device), seed, config)
     finally:
         env.close()
 
@@ -72,8 +79,7 @@ def _played(
 ) -> list[Image.Image]:
     deterministic = takes_most_probable(config.deterministic, env)
     frames: list[Image.Image] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, getattr(model, "device", CPU)):
         observations, _ = env.reset(seed=seed)
         state: Any = None
         ended = np.ones(1, np.bool_)

@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, sa
 from train.places import picture_path
 from train.reinforcement.config import RLConfig
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.networks import network_names, probe_eta
+from train.scoring.networks import evaluation_seed, probe_eta
 from train.scoring.references import reference_scores
+from train.settings import flat
 from train.supervised.config import TrainConfig
-from train.supervised.training import evaluation_seed
 
 
 def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = None) -> Path:
@@ -73,16 +72,14 @@ def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:
     _check_one_task(folders, tasks)
     task = tasks[0]
     curves = [_curve(*each) for each in zip(folders, _labels(configs), strict=True)]
-    levels = {"chance": task.chance_score}
+    levels = reference_scores(task, evaluation_seed(configs[0]))
     if task.optimal_score is not None:
-        levels["optimum"] = task.optimal_score
-    else:
-        episodes = task.sample_episodes(1_000, evaluation_seed(configs[0]))
-        levels[task.oracle_name] = task.score(task.oracle(episodes.observations), episodes)
+        levels.pop(task.oracle_name, None)  # it lies on the optimum, but for chance
     limits = (0.0, 1.0)
     if not task.higher_is_better:
-        highest = max(task.chance_score, *(curve.scores[:, 1:].max(initial=0) for curve in curves))
-        limits = (0.0, 1.15 * min(highest, 2 * task.chance_score))
+        chance = math.inf if task.chance_score is None else task.chance_score
+        highest = max(*levels.values(), *(c.scores[:, 1:].max(initial=0) for c in curves))
+        limits = (0.0, 1.15 * min(highest, 2 * chance))
     title = f"{type(task).__name__}: validation score"
     axis = ScoreAxis(title, task.score_name, "training step", levels, limits)
     return comparison_figure(axis, group(curves))
@@ -121,30 +118,28 @@ def _check_one_task(folders: Sequence[RunFolder | RLRunFolder], tasks: Sequence[
 def _rl_labels(configs: Sequence[RLConfig]) -> list[str]:
     """Name runs by their agent and whatever else differs between them, but for the seed."""
     named = ("core", "rule", "cell", "hidden_size", "previous_action_reward")
-    ignored = (*named, "seed", "threads", "start_from")
-    flat = []
-    for config in configs:
-        network = asdict(config.network)
-        network |= network["plasticity"]
-        if config.network.core != "plastic":
-            network = {}  # not used
-        flat.append(asdict(config) | network | asdict(config.ppo))
+    ignored = (*named, "seed", "threads", "device", "start_from")
     names = [config.agent.replace("-", " ") for config in configs]
-    return _with_differences(names, flat, ignored)
+    return _with_differences(names, [_by_name(config) for config in configs], ignored)
 
 
 def _labels(configs: Sequence[TrainConfig]) -> list[str]:
     """Name runs by rule, cell, size and whatever else differs between them, but for the seed."""
-    named = ("rule", "cell", "hidden_size")
-    ignored = ("seed", "threads", "form", "encoder_run", "fine_tune", "model")
-    flat = []
+    named = ("core", "rule", "cell", "hidden_size")
+    ignored = ("seed", "threads", "device", "form", "encoder_run", "fine_tune")
+    found = []
     for config in configs:
-        network = asdict(config.network) | network_names(config)
-        settings = asdict(config) | network | network["plasticity"] | asdict(config.few_shot)
         started = "trained" if config.encoder_run is None else "fine-tuned"
-        flat.append(settings | {"encoder_training": "frozen" if config.frozen else started})
-    names = [" ".join(str(each[name]) for name in named) for each in flat]
-    return _with_differences(names, flat, (*named, *ignored))
+        found.append(
+            _by_name(config) | {"encoder_training": "frozen" if config.frozen else started}
+        )
+    names = [config.network.name.replace("-", " ") for config in configs]
+    return _with_differences(names, found, (*named, *ignored))
+
+
+def _by_name(config: TrainConfig | RLConfig) -> dict[str, Any]:
+    """Return all settings by the last word of their dotted names."""
+    return {name.rpartition(".")[2]: value for name, value in flat(config).items()}
 
 
 def _with_differences(

@@ -1,29 +1,21 @@
 """Settings of a reinforcement learning run, and their file."""
 
-import importlib
 import json
-import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from agents.plastic.network import RULES, CellName, RuleName
-from agents.plastic.rules import RuleSettings
-from plastic_envs import ids, make_task
+from plastic_envs import make_task
 from plastic_envs.images import Split
-from plastic_envs.tasks import InteractiveTask, SequenceTask
+from plastic_envs.tasks import Task
+from train.devices import DeviceName
+from train.network import NetworkConfig
+from train.parts import env_id_of
+from train.settings import FORMAT, RUN_LIMITS, check_settings, from_dict, read_run
 from train.splits import split_kwargs, task_for
-from train.supervised.config import (
-    NETWORK_LIMITS,
-    RUN_LIMITS,
-    check_settings,
-    from_dict,
-    read_settings,
-)
-
-CoreName = Literal["plastic", "lstm", "gru", "rnn", "mlp"]  # as in agents.sb3, not always there
 
 _KIND = "reinforcement"
 _ROLLOUT = 128  # steps that a rollout has at least
@@ -31,48 +23,6 @@ _RESERVED = (  # arguments of gym.make_vec, and the picture's
     *("num_envs", "vectorization_mode", "vector_kwargs", "wrappers", "autoreset_mode"),
     "render_mode",
 )
-
-
-@dataclass(frozen=True)
-class RLNetworkConfig:
-    """The agent's network: a recurrent core, and a small actor and critic on it."""
-
-    core: CoreName = "plastic"
-    """What remembers: a plastic network, torch's LSTM, GRU or RNN, or "mlp", which does not."""
-    rule: RuleName = "hebbian"
-    """Plasticity rule of a plastic core."""
-    cell: CellName = "rnn"
-    """Recurrent cell of a plastic core."""
-    hidden_size: int = 64
-    """Hidden units of the core."""
-    extra_dim: int = 4
-    """Free readout units of a plastic core."""
-    plasticity: Annotated[RuleSettings, tyro.conf.arg(name="")] = field(
-        default_factory=RuleSettings
-    )
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: If one is of the wrong type or out of range.
-        """
-        check_settings(self, **NETWORK_LIMITS)
-
-    @property
-    def name(self) -> str:
-        """A few words, such as `hebbian-rnn-64`."""
-        core = f"{self.rule}-{self.cell}" if self.core == "plastic" else self.core
-        return f"{core}-{self.hidden_size}"
-
-    def policy_kwargs(self) -> dict[str, Any]:
-        """Return the arguments of `PlasticPolicy`."""
-        kwargs: dict[str, Any] = {"core": self.core, "hidden_size": self.hidden_size}
-        if self.core == "plastic":
-            kwargs["rule"] = RULES[self.rule](**asdict(self.plasticity))
-            kwargs["cell"] = self.cell
-            kwargs["core_kwargs"] = {"extra_dim": self.extra_dim}
-        return kwargs
 
 
 @dataclass(frozen=True)
@@ -131,8 +81,8 @@ class RLConfig:
     """Arguments of the environment, such as: num_arms 10 num_trials 50."""
     previous_action_reward: bool = True
     """Show the agent its last action and reward with every observation."""
-    network: Annotated[RLNetworkConfig, tyro.conf.arg(name="")] = field(
-        default_factory=RLNetworkConfig
+    network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: NetworkConfig(rule="hebbian", core_settings={"hidden_size": 64})
     )
     ppo: Annotated[PPOConfig, tyro.conf.arg(name="")] = field(default_factory=PPOConfig)
     start_from: str | None = None
@@ -157,6 +107,8 @@ class RLConfig:
     """Seed of initial parameters, environments and actions."""
     threads: int | None = None
     """Threads of torch; its default if not given."""
+    device: DeviceName = "auto"
+    """Where to compute; "auto" takes a GPU if there is one."""
 
     def __post_init__(self) -> None:
         """Check what types do not say.
@@ -180,11 +132,6 @@ class RLConfig:
                 f"minibatches are whole environments: at most num_envs={self.num_envs} of them, "
                 f"got {minibatches}"
             )
-        if _registered(self.env) == "PlasticFewShot-v0" and self.previous_action_reward:
-            raise ValueError(
-                "images come with their labels: previous_action_reward must be off for "
-                "PlasticFewShot-v0 (--no-previous-action-reward)"
-            )
 
     @property
     def name(self) -> str:
@@ -196,8 +143,8 @@ class RLConfig:
         """A name for the agent, its network and whether it sees the observation alone."""
         return self.network.name + ("" if self.previous_action_reward else "-observation-only")
 
-    @property
-    def task(self) -> SequenceTask | InteractiveTask | None:
+    @cached_property
+    def task(self) -> Task | None:
         """The task behind the id, or None if the environment is not one of ours.
 
         Raises:
@@ -211,7 +158,7 @@ class RLConfig:
         except TypeError as error:
             raise ValueError(f"env_kwargs do not fit {self.env}: {error}") from error
 
-    def task_for(self, split: Split) -> SequenceTask | InteractiveTask | None:
+    def task_for(self, split: Split) -> Task | None:
         """Return the task with the classes of a split, or None if it is not one of ours."""
         return None if self.task is None else task_for(self.task, split)
 
@@ -220,17 +167,15 @@ class RLConfig:
         task = self.task
         return self.env_kwargs | ({} if task is None else split_kwargs(task, split))
 
-    @property
+    @cached_property
     def task_id(self) -> str | None:
         """The id of that task, with version and without the module that registers it.
 
         The module is imported, as Gymnasium does when it makes the environment.
         """
-        module, _, _ = self.env.rpartition(":")
-        if module:
-            with suppress(Exception):  # making the environment says what it is
-                importlib.import_module(module)
-        return _registered(self.env)
+        with suppress(ValueError):  # making the environment says what it is
+            return env_id_of(self.env)
+        return None
 
     def _leave_to_programs(self, name: str) -> None:
         if name in self.env_kwargs:
@@ -283,6 +228,10 @@ class RLConfig:
         """Environments in a minibatch; the last one may have fewer."""
         return -(-self.num_envs // self.ppo.minibatches)
 
+    def policy_kwargs(self) -> dict[str, Any]:
+        """Return the arguments of `PlasticPolicy`."""
+        return {"core": self.network.core, "core_kwargs": self.network.options()}
+
     def ppo_kwargs(self) -> dict[str, Any]:
         """Return the arguments of PPO but for policy and seed, by Stable-Baselines3's names."""
         ppo = self.ppo
@@ -291,7 +240,7 @@ class RLConfig:
             **{name: getattr(ppo, name) for name in (*names, "vf_coef", "max_grad_norm")},
             "n_steps": self.n_steps,
             "batch_size": self.envs_per_minibatch * self.n_steps,
-            "device": "cpu",
+            "device": self.device,
         }
 
     def learning_rate_at(self, step: int) -> float:
@@ -302,7 +251,7 @@ class RLConfig:
 
     def to_json(self) -> str:
         """Write the settings as JSON."""
-        return json.dumps({"kind": _KIND, **asdict(self)}, indent=2) + "\n"
+        return json.dumps({"format": FORMAT, "kind": _KIND, **asdict(self)}, indent=2) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "RLConfig":
@@ -311,20 +260,11 @@ class RLConfig:
         Raises:
             ValueError: If it is not JSON, or has settings that do not exist or do not fit.
         """
-        data = read_settings(text)
+        data = read_run(text)
         if not is_rl_config(data):
             raise ValueError("these are not the settings of a reinforcement learning run")
         del data["kind"]
         return from_dict(RLConfig, data)
-
-
-def _registered(env: str) -> str | None:
-    """Return the id of a task that an environment's name stands for; the newest without version."""
-    name = env.rpartition(":")[2]
-    if name in ids():
-        return name
-    versions = [found for found in ids() if re.fullmatch(re.escape(name) + r"-v\d+", found)]
-    return max(versions, key=lambda found: int(found.rpartition("-v")[2]), default=None)
 
 
 def is_rl_config(data: Any) -> bool:

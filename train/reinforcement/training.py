@@ -34,7 +34,7 @@ from train.runs.checkpoints import load_parameters
 from train.runs.files import naming
 from train.runs.run_folder import Record, RLRunFolder
 from train.scoring.agents import measure
-from train.scoring.networks import summary
+from train.scoring.measures import summary
 from train.seeds import Reinforcement
 
 logger = logging.getLogger(__name__)

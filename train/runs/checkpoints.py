@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from plastic_envs.checks import check_int, check_number, shown
-
-Record = dict[str, Any]
+from train.runs.records import Record
 
 _KNOWN = """
     PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE
@@ -229,8 +228,11 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Any, *, begun: bool)
     states: Any = saved["state"]
     if not isinstance(states, Mapping) or not states.keys() <= set(range(len(parameters))):
         raise ValueError("the optimizer is of other parameters")
-    if begun and parameters and not states:
-        raise ValueError("the optimizer has no state, though the run has begun")
+    missing = {k for k, p in enumerate(parameters) if p.requires_grad} - states.keys()
+    if begun and missing:
+        raise ValueError(
+            f"the optimizer has no state of parameter {min(missing)}, though the run has begun"
+        )
     for index, state in states.items():
         amsgrad = {"max_exp_avg_sq"} if optimizer.defaults["amsgrad"] else set()
         with_keys(state, _STATE | amsgrad, f"the optimizer's state {index}")

@@ -4,9 +4,8 @@ import json
 import platform
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -15,8 +14,10 @@ import torch
 
 from plastic_envs.checks import shown
 from train.reinforcement.config import RLConfig
-from train.runs.checkpoints import Record, Standing, digest
+from train.runs.checkpoints import Standing, digest
 from train.runs.files import append_text, locked, read_text, write_bytes, write_text
+from train.runs.records import Record, read_lines, read_records, read_series
+from train.settings import OtherFormatError, flat, read_settings
 from train.supervised.config import TrainConfig
 
 CheckpointName = Literal["best", "last"]
@@ -25,7 +26,10 @@ Config = TypeVar("Config", TrainConfig, RLConfig)
 
 _NAMES: tuple[CheckpointName, ...] = ("best", "last")
 _REGULAR: dict[CheckpointName, AnyName] = {"best": "best-regular", "last": "last-regular"}
-_MAY_CHANGE = ("encoder_run", "start_from", "root", "threads")  # settings that change no result
+_MAY_CHANGE = (  # settings that change no result, and how many steps there are
+    *("encoder_run", "start_from", "task_settings.root", "env_kwargs.root"),
+    *("threads", "device", "steps"),
+)
 _PACKAGES = ("plastic-envs", "numpy", "gymnasium", "stable-baselines3", "tensorboard")
 
 
@@ -184,7 +188,7 @@ class Folder(ABC, Generic[Config]):
         Raises:
             ValueError: If they cannot be read.
         """
-        return _records(self.metrics_path, "val_score")
+        return read_series(self.metrics_path, "val_score")
 
     def timing(self) -> list[Record]:
         """Read the seconds of training at each validation.
@@ -192,7 +196,7 @@ class Folder(ABC, Generic[Config]):
         Raises:
             ValueError: If they cannot be read.
         """
-        return _records(self.timing_path, "seconds")
+        return read_series(self.timing_path, "seconds")
 
     def append(self, path: Path, record: Record) -> None:
         """Add a line to a JSON-lines file; it is on the disk when this returns."""
@@ -200,7 +204,7 @@ class Folder(ABC, Generic[Config]):
 
     def standing_at(self, step: int, seconds: float, best: Record, config: Config) -> Standing:
         """Return how far a run has come that has just written its metrics."""
-        metrics = digest(_lines(self.metrics_path))
+        metrics = digest(read_lines(self.metrics_path))
         return Standing(step, seconds, best, metrics, config.to_json())
 
     def keep_regular(self, best: Record) -> None:
@@ -221,13 +225,15 @@ class Folder(ABC, Generic[Config]):
                 f"{standing.best['step']} was best",
             )
         count = standing.metrics["records"]
-        if digest(_lines(self.metrics_path)[:count]) != standing.metrics:
+        if digest(read_lines(self.metrics_path)[:count]) != standing.metrics:
             raise _lost(
                 self.metrics_path,
                 f"its first {count} lines are not those that {last.name} belongs to",
             )
-        steps = [record["step"] for record in _records(self.metrics_path, "val_score", count)]
-        timing = _records(self.timing_path, "seconds", count)
+        steps = [
+            record["step"] for record in read_series(self.metrics_path, "val_score", count=count)
+        ]
+        timing = read_series(self.timing_path, "seconds", count=count)
         if [record["step"] for record in timing] != steps:
             raise _lost(
                 self.timing_path,
@@ -250,13 +256,14 @@ class Folder(ABC, Generic[Config]):
         before = self.config()
         if config == before:
             return
-        self._check_same(asdict(before), asdict(config), "this folder's")
+        self._check_same(before, config, "this folder's")
         if config.steps < before.steps:
             raise ValueError(
                 f"steps must be at least those that {self.path} has already, {before.steps}, "
                 f"got {config.steps}"
             )
-        self._check_steps(before.steps, config)
+        if config.steps > before.steps:
+            self._check_steps(before.steps, config)
         standing = self.check_whole()
         if standing is not None and not config.validates_at(standing.step):
             self._checked(_REGULAR["last"], _REGULAR["best"])
@@ -277,7 +284,7 @@ class Folder(ABC, Generic[Config]):
         standing = self.check_whole()
         count = 0 if standing is None else standing.metrics["records"]
         for path in (self.metrics_path, self.timing_path):
-            whole = _lines(path)
+            whole = read_lines(path)
             if path.exists() and path.read_bytes() != b"".join(whole[:count]):
                 write_bytes(path, b"".join(whole[:count]))
 
@@ -301,7 +308,7 @@ class Folder(ABC, Generic[Config]):
     def _check_settings(self, text: str) -> None:
         """Check that settings of a checkpoint are those of the folder."""
         now, then = self.config(), self._read_config(text)
-        self._check_same(asdict(then), asdict(now), self.config_path.name)
+        self._check_same(then, now, self.config_path.name)
         if then.steps > now.steps:
             raise ValueError(
                 f"steps was {then.steps}, but is {now.steps} in {self.config_path.name}"
@@ -309,15 +316,12 @@ class Folder(ABC, Generic[Config]):
         if then.steps < now.steps:
             self._check_steps(then.steps, now)
 
-    def _check_same(self, then: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
-        for name in sorted(then.keys() | now.keys()):
-            if name in ("steps", *_MAY_CHANGE):
-                continue
-            left, right = then.get(name), now.get(name)
-            if isinstance(left, dict) and isinstance(right, dict):
-                self._check_same(left, right, where)
-            elif left != right:
-                raise ValueError(f"{name} was {shown(left)}, but is {shown(right)} in {where}")
+    def _check_same(self, then: Config, now: Config, where: str) -> None:
+        left, right = flat(then), flat(now)
+        for name in sorted((left.keys() | right.keys()) - set(_MAY_CHANGE)):
+            was, is_now = left.get(name), right.get(name)
+            if was != is_now:
+                raise ValueError(f"{name} was {shown(was)}, but is {shown(is_now)} in {where}")
 
     def _check_steps(self, before: int, config: Config) -> None:
         if not config.is_constant:
@@ -337,49 +341,6 @@ class Folder(ABC, Generic[Config]):
         """Read how far the run had come at a checkpoint, and check that it fits."""
 
 
-def read_records(path: Path, count: int | None = None) -> list[Record]:
-    """Read JSON lines; a last line that was cut off is left out.
-
-    Args:
-        path: The file; without it there are none.
-        count: Read no more than so many.
-
-    Raises:
-        ValueError: If a line is no JSON.
-    """
-    records = []
-    for number, line in enumerate(_lines(path)[:count], start=1):
-        try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number}, is no JSON: {error}") from error
-    return records
-
-
-def _records(path: Path, name: str, count: int | None = None) -> list[Record]:
-    """Read JSON lines that each have a step and a number of some name."""
-    records = read_records(path, count)
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict) or not all(
-            isinstance(record.get(key), kind) and not isinstance(record[key], bool)
-            for key, kind in (("step", int), (name, int | float))
-        ):
-            raise ValueError(
-                f"{path}, line {number}, is no record with step and {name}: {shown(record)}"
-            )
-    return records
-
-
-def _lines(path: Path) -> list[bytes]:
-    """Return the lines of a file that are whole; none if there is no file."""
-    if not path.exists():
-        return []
-    if not path.is_file():
-        raise ValueError(f"{path} is no file")
-    parts = path.read_bytes().split(b"\n")
-    return [part + b"\n" for part in parts[:-1]]
-
-
 def _lost(path: Path, reason: str) -> ValueError:
     """Return the error about a file that is not what the run's checkpoint says."""
     state = reason if path.exists() else "it is missing"
@@ -396,8 +357,19 @@ def reading_settings(path: Path) -> Iterator[None]:
         raise FileNotFoundError(f"{path.parent} is no run folder: it has no file {path.name}")
     try:
         yield
+    except OtherFormatError as error:
+        wrote = _version_in(path.with_name("versions.json"))
+        raise ValueError(f"{path} cannot be read: {error}{wrote}") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _version_in(path: Path) -> str:
+    """Say which version of this package wrote a run, if that can be known."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        wrote = read_settings(read_text(path))["plastic-envs"]
+        return f"; plastic-envs {shown(wrote)} wrote it"
+    return ""
 
 
 def _versions() -> dict[str, Any]:

@@ -28,9 +28,10 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from plastic_envs.checks import check_choice, check_int, shown
+from train.devices import DeviceName, resolve_for
+from train.network import Network
 from train.reinforcement.config import RLConfig, is_rl_config
 from train.runs.checkpoints import (
-    Record,
     Standing,
     checked_archive,
     fitting,
@@ -42,8 +43,10 @@ from train.runs.checkpoints import (
     with_keys,
 )
 from train.runs.files import read_text, write_bytes
-from train.runs.folder import AnyName, CheckpointName, Folder, read_records, reading_settings
-from train.supervised.config import Network, TrainConfig, read_settings
+from train.runs.folder import AnyName, CheckpointName, Folder, reading_settings
+from train.runs.records import Record, read_records
+from train.settings import read_settings
+from train.supervised.config import TrainConfig
 
 if TYPE_CHECKING:
     from agents.sb3 import RecurrentPPO
@@ -122,7 +125,7 @@ class RunFolder(Folder[TrainConfig]):
         """Build the trained network.
 
         Returns:
-            The network in evaluation mode, and the training step of the checkpoint.
+            The network on the CPU, in evaluation mode, and the training step of the checkpoint.
 
         Raises:
             FileNotFoundError: If the run or the checkpoint does not exist.
@@ -171,13 +174,17 @@ class RLRunFolder(Folder[RLConfig]):
         write_bytes(self.checkpoint_path(name), buffer.getvalue())
 
     def load_model(
-        self, name: CheckpointName = "best", env: VectorEnv[Any, Any, Any] | None = None
+        self,
+        name: CheckpointName = "best",
+        env: VectorEnv[Any, Any, Any] | None = None,
+        device: DeviceName | None = None,
     ) -> "RecurrentPPO":
         """Build the agent from the settings, with the tensors of a checkpoint.
 
         Args:
             name: Which one.
             env: Where the agent is to act or learn; by default an environment that is closed.
+            device: Where it computes; by default the run's own device, if it is here.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -198,7 +205,7 @@ class RLRunFolder(Folder[RLConfig]):
             if env is None:
                 with naming_settings(self.config_path):
                     env = closed_env(config)
-            model = new_agent(config, env, seed=None)
+            model = new_agent(config, env, seed=None, device=resolve_for(config.device, device))
         with fitting(path):
             standing = self._standing_of(content)
             load_parameters(model.policy, policy)

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from plastic_envs.checks import check_int
+from train.devices import CPU, DeviceName, seeded
 from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import evaluation_seed, make_evaluation_vec, naming_settings
 from train.runs.run_folder import CheckpointName, Record, RLRunFolder
-from train.scoring.networks import summary
+from train.scoring.measures import summary
 from train.scoring.references import reference_scores
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ def evaluate_agent(
     checkpoint: CheckpointName = "best",
     num_episodes: int = 1_000,
     seed: int | None = None,
+    device: DeviceName | None = None,
 ) -> Record:
     """Score a trained agent on test episodes.
 
@@ -52,6 +53,7 @@ def evaluate_agent(
         checkpoint: `"best"` or `"last"`.
         num_episodes: Test episodes, at least 2.
         seed: Environment seed of the episodes; by default the run's own test seed.
+        device: Where to compute; by default the run's own device, if it is here.
 
     Returns:
         `score` (of the task; of other environments the return of an episode) with `interval`
@@ -60,7 +62,8 @@ def evaluate_agent(
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
-        ValueError: If it cannot be read, there are too few episodes, or the seed is out of range.
+        ValueError: If it cannot be read, there are too few episodes, the seed is out of range,
+            or the device is not here.
     """
     num_episodes = check_int("num_episodes", num_episodes, minimum=2)
     config = folder.config()
@@ -68,7 +71,7 @@ def evaluate_agent(
     with naming_settings(folder.config_path):
         env = make_evaluation_vec(config, num_episodes, "test")
     try:
-        model = folder.load_model(checkpoint, env)
+        model = folder.load_model(checkpoint, env, device)
         measures = measure(config, model, env, num_episodes, seed)
     finally:
         env.close()
@@ -143,8 +146,7 @@ def play(
     rounds = -(-num_episodes // env.num_envs)
     finished: list[list[Episode]] = [[] for _ in range(env.num_envs)]
     running: list[list[tuple[float, bool]]] = [[] for _ in range(env.num_envs)]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, getattr(model, "device", CPU)):
         observations, _ = env.reset(seed=seed)
         state: Any = None
         starts = np.ones(env.num_envs, np.bool_)

@@ -1,26 +1,26 @@
 """Scoring a trained network: by acting in the Gymnasium environment, and on whole episodes."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import plastic_envs  # noqa: F401 (registers the environments)
-from agents import PlasticNetwork
+from agents.core import outputs_of
 from plastic_envs.checks import check_int
+from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
-from plastic_envs.tasks.draws import FloatArray
+from train.devices import CPU, DeviceName, device_of, moved, resolve_for
+from train.network import Network
 from train.runs.run_folder import CheckpointName, Record, RunFolder
+from train.scoring.measures import scored, summary
 from train.scoring.objectives import objective_of
+from train.seeds import Supervised, derived_seed
 from train.supervised.batches import Inputs, blocks, inputs_of
-from train.supervised.config import Network, TrainConfig
-from train.supervised.training import evaluation_seed
+from train.supervised.config import TrainConfig
 
 AGREEMENT = 1e-3
 """Largest difference of an output, in float32, at which the two ways of scoring still agree."""
@@ -53,6 +53,7 @@ def evaluate(
     checkpoint: CheckpointName = "best",
     num_episodes: int = 1_000,
     seed: int | None = None,
+    device: DeviceName | None = None,
 ) -> Record:
     """Score a trained network on test episodes.
 
@@ -61,6 +62,7 @@ def evaluate(
         checkpoint: `"best"` or `"last"`.
         num_episodes: Test episodes, at least 2.
         seed: Environment seed of the episodes; by default the run's own test seed.
+        device: Where to compute; by default the run's own device, if it is here.
 
     Returns:
         `score` (by acting: mean squared error over scored steps, or accuracy over all queries)
@@ -71,71 +73,54 @@ def evaluate(
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
-        ValueError: If it cannot be read, there are too few episodes, or the seed is negative.
+        ValueError: If it cannot be read, there are too few episodes, the seed is negative, or
+            the device is not here.
     """
     num_episodes = check_int("num_episodes", num_episodes, minimum=2)
     if seed is not None:
         seed = check_int("seed", seed, maximum=2**63 - 1)
     config = folder.config()
+    place = resolve_for(config.device, device)
     network, step = folder.load_network(checkpoint)
+    network.to(place)
     task = config.task_for("test")
     seed = evaluation_seed(config) if seed is None else seed
-    played = act(network, config.env_id, config.task_kwargs("test"), num_episodes, seed)
+    played = act(network, config, num_episodes, seed)
     episodes = task.sample_episodes(num_episodes, seed)
-    outputs = answer(network, inputs_of(episodes.observations))
+    outputs = run_over(network, inputs_of(episodes.observations)).outputs
+    supervised = scored(task, outputs, episodes).measures
     difference = float(np.abs(outputs.numpy() - played.outputs).max())
     return {
         "run": str(folder.path),
         "task": config.task,
-        **network_names(config),
+        **config.network.words,
         "checkpoint": checkpoint,
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
         **summary(task.measures(played.rewards, played.scored)),
-        "score_supervised": task.score(objective_of(task).answers(outputs), episodes),
+        "score_supervised": float(supervised["score"].mean()),
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
-        "oracle": task.score(task.oracle(episodes.observations), episodes),
+        "oracle": task.oracle_measures(num_episodes, seed).get("score"),
         "optimum": task.optimal_score,
     }
 
 
-def network_names(config: TrainConfig) -> Record:
-    """Return what a run trains, in the fewest words."""
-    network = config.network
-    if network.model == "prototypical":
-        return {"rule": network.model, "cell": network.encoder, "hidden_size": network.filters}
-    return {"rule": network.rule, "cell": network.cell, "hidden_size": network.hidden_size}
-
-
-def summary(measures: Mapping[str, NDArray[np.float64]]) -> Record:
-    """Return the mean of each measure over episodes, with its half-width at 95 %."""
-    record: Record = {}
-    for name, values in measures.items():
-        record[name] = float(values.mean())
-        interval = 1.96 * values.std(ddof=1) / math.sqrt(len(values))
-        record["interval" if name == "score" else f"{name}_interval"] = float(interval)
-    return record
-
-
-def act(
-    network: Network, env_id: str, task_kwargs: dict[str, Any], num_episodes: int, seed: int
-) -> Played:
+def act(network: Network, config: TrainConfig, num_episodes: int, seed: int) -> Played:
     """Play episodes in the vector environment, one `network.step` per time step.
 
     Args:
         network: The agent.
-        env_id: Gymnasium id of a sequence task.
-        task_kwargs: Keyword arguments of the task.
+        config: Settings of its run.
         num_episodes: Number B of episodes.
         seed: Environment seed; the first B episodes of its stream are played.
     """
     num_envs = min(num_episodes, _BLOCK)
-    envs = gym.make_vec(env_id, num_envs=num_envs, **task_kwargs)
+    envs = config.make_vec(num_envs, "test")
     task: SequenceTask = envs.unwrapped.task  # type: ignore[attr-defined]
-    objective = objective_of(task)
+    objective, device = objective_of(task), device_of(network)
     rounds = []
     for start in range(0, num_episodes, num_envs):
         observation, _ = envs.reset(seed=seed if start == 0 else None)
@@ -143,7 +128,8 @@ def act(
         columns: list[tuple[Any, ...]] = []
         for _ in range(task.num_steps):
             with torch.inference_mode():
-                output, state = network.step(inputs_of(observation), state)
+                output, state = network.step(moved(inputs_of(observation), device), state)
+                output = output.cpu()
             action = objective.answers(output)
             observation, reward, _, _, info = envs.step(action)
             columns.append((output.numpy(), action, info["target"], info["scored"], reward))
@@ -152,20 +138,60 @@ def act(
     return Played(*(np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True)))
 
 
-def answer(network: Network, inputs: Inputs) -> Tensor:
-    """Run over whole episodes, sequence by sequence; outputs [B, T, output_size]."""
+def evaluation_seed(config: TrainConfig) -> int:
+    """Return the environment seed of a run's test episodes, which training never sees."""
+    return derived_seed(config.seed, Supervised.TEST)
+
+
+class Ran(NamedTuple):
+    """What a network made of whole episodes, on the CPU.
+
+    Attributes:
+        outputs: [B, T, output_size].
+        probes: What its core's `probe` reports, [B, T] by name; nothing if it has none.
+    """
+
+    outputs: Tensor
+    probes: dict[str, Tensor]
+
+
+def run_over(network: Network, inputs: Inputs, *, probe: bool = False) -> Ran:
+    """Run over whole episodes, a block at a time, on the device of the network.
+
+    Args:
+        network: Any core.
+        inputs: [B, T, …], or a dictionary of such.
+        probe: Ask for probes, if the core has any.
+    """
+    device, probes = device_of(network), {}
+    outputs, found = [], []
     with torch.no_grad():
-        outputs = [network(block)[0] for block in blocks(inputs, _BLOCK)]
-    return torch.cat(outputs)
+        for block in blocks(inputs, _BLOCK):
+            x = moved(block, device)
+            if probe and hasattr(network, "probe"):
+                output, _, report = network.probe(x)
+                found.append(moved(report._asdict(), CPU))
+            else:
+                output = outputs_of(network, x)
+            outputs.append(output.cpu())
+    if found:
+        probes = {name: torch.cat([each[name] for each in found]) for name in found[0]}
+    return Ran(torch.cat(outputs), probes)
+
+
+def rate_of(probes: Mapping[str, Tensor]) -> FloatArray | None:
+    """Return the plasticity rate η [B, T] that probes tell of; None where nothing is written."""
+    eta = probes.get("eta")
+    return eta.double().numpy() if eta is not None and eta.any() else None
 
 
 def probe_eta(folder: RunFolder, num_episodes: int = 256) -> NDArray[np.float64] | None:
     """Return the mean plasticity rate [T] over test episodes, or None without plasticity."""
     config = folder.config()
     network, _ = folder.load_network("best")
-    if not (isinstance(network, PlasticNetwork) and network.rule.plastic):
+    if not hasattr(network, "probe"):
         return None
+    network.to(resolve_for(config.device))
     episodes = config.task_for("test").sample_episodes(num_episodes, evaluation_seed(config))
-    with torch.no_grad():
-        _, _, probes = network.probe(inputs_of(episodes.observations))
-    return probes.eta.double().mean(dim=0).numpy()
+    rate = rate_of(run_over(network, inputs_of(episodes.observations), probe=True).probes)
+    return None if rate is None else rate.mean(axis=0)

@@ -25,7 +25,10 @@ class Objective(ABC):
 
     @abstractmethod
     def answers(self, outputs: Tensor) -> NDArray[Any]:
-        """Return the answers, in the task's action space, that outputs [..., output_size] mean."""
+        """Return the answers, in the task's action space, that outputs [..., output_size] mean.
+
+        Outputs may be on any device; answers are arrays.
+        """
 
 
 class SquaredError(Objective):
@@ -42,7 +45,7 @@ class SquaredError(Objective):
 
     def answers(self, outputs: Tensor) -> NDArray[Any]:
         """Return the outputs."""
-        return outputs.numpy()
+        return outputs.detach().cpu().numpy()
 
 
 class CrossEntropy(Objective):
@@ -59,7 +62,7 @@ class CrossEntropy(Objective):
 
     def answers(self, outputs: Tensor) -> NDArray[Any]:
         """Return the choice with the largest logit."""
-        return outputs.argmax(dim=-1).numpy()
+        return outputs.argmax(dim=-1).cpu().numpy()
 
 
 def objective_of(task: SequenceTask) -> Objective:

@@ -1,7 +1,7 @@
 """Several processes that train one network together, as torchrun starts them.
 
 Each takes an equal share of every batch; their gradients are averaged (`DistributedDataParallel`,
-over gloo, on the CPU). The first process alone writes and speaks.
+over gloo). The first process alone writes and speaks.
 """
 
 import os
@@ -46,6 +46,12 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
+
+    def own(self, device: torch.device) -> torch.device:
+        """Return the device of this process: of several GPUs, each process has one."""
+        if self.size == 1 or device.type != "cuda":
+            return device
+        return torch.device("cuda", self.rank % torch.cuda.device_count())
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """Return what to call in place of a network, so that gradients are means over processes.

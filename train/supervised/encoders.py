@@ -1,8 +1,9 @@
 """Image encoders of networks: where they are in one, and taking over that of another run."""
 
-from agents import ImageEmbedder, PlasticNetwork
+from agents import ImageEmbedder
+from agents.core import encoder_in
+from train.network import Network
 from train.runs.run_folder import RunFolder
-from train.supervised.config import Network
 
 
 def image_encoder_of(network: Network) -> ImageEmbedder:
@@ -11,7 +12,7 @@ def image_encoder_of(network: Network) -> ImageEmbedder:
     Raises:
         ValueError: If it has none.
     """
-    part = network.encoder if isinstance(network, PlasticNetwork) else network
+    part = network if isinstance(network, ImageEmbedder) else encoder_in(network)
     if not isinstance(part, ImageEmbedder):
         raise ValueError("the network has no image encoder")
     return part

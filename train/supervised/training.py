@@ -18,16 +18,21 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents import ImageLabelEncoder, PlasticNetwork, Probes
+from agents import ImageLabelEncoder
+from agents.tensors import complete_gradients
 from plastic_envs.images import SPLITS
 from plastic_envs.tasks import FewShot, SequenceTask
+from train.devices import CPU, device_of, moved, resolve, seeded
 from train.figures.drawing import episode_figure
+from train.network import Network
 from train.runs.files import naming
 from train.runs.run_folder import Record, RunFolder
+from train.scoring.measures import means, scored
+from train.scoring.networks import Ran, rate_of, run_over
 from train.scoring.objectives import masked_mean, objective_of
-from train.seeds import Supervised, derived_seed, seed_sequence
-from train.supervised.batches import Batch, Sampler, blocks, embedded, share_of, whole
-from train.supervised.config import Network, TrainConfig
+from train.seeds import Supervised, seed_sequence
+from train.supervised.batches import Batch, Sampler, embedded, share_of, whole
+from train.supervised.config import TrainConfig
 from train.supervised.distributed import ALONE, Processes
 from train.supervised.encoders import image_encoder_of, load_image_encoder
 
@@ -84,7 +89,7 @@ def train(
         processes.on_first(folder.check_unused)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    network = _checked_network(config)
+    network = _checked_network(config).to(processes.own(resolve(config.device)))
     if config.encoder_run is not None and not folder.checkpoint_path("last").exists():
         load_image_encoder(network, RunFolder(Path(config.encoder_run)))
     if config.frozen:
@@ -110,17 +115,13 @@ def _checked_network(config: TrainConfig) -> Network:
                 f"the {split} split shows {task.observation_space}, but the train split "
                 f"{train.observation_space}: one network cannot take both"
             )
-    network = config.network.build(train, config.seed)
-    if isinstance(network, PlasticNetwork):
-        able = network.supported_forms()
-        if network.form not in ("auto", *able):
-            raise ValueError(f"form {network.form!r} cannot compute this network: {able} can")
-    return network
+    return config.network.build(train, config.seed)
 
 
-def evaluation_seed(config: TrainConfig) -> int:
-    """Return the environment seed of a run's test episodes, which training never sees."""
-    return derived_seed(config.seed, Supervised.TEST)
+def loss_of(config: TrainConfig, task: SequenceTask, outputs: Tensor, batch: Batch) -> Tensor:
+    """Return the loss that a run minimises, of outputs for a batch on the same device."""
+    losses = objective_of(task).losses(outputs, batch.targets)
+    return masked_mean(losses, loss_mask(config, batch))
 
 
 def loss_mask(config: TrainConfig, batch: Batch) -> Tensor:
@@ -142,7 +143,6 @@ class _Training:
         self.events_path = folder.path / "events.out.tfevents"
         self.processes = processes
         self.task = config.task_for("validation")
-        self.objective = objective_of(self.task)
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in network.parameters() if parameter.requires_grad],
             lr=config.learning_rate,
@@ -201,15 +201,16 @@ class _Training:
         batch = share_of(joint, rank, size)
         noise = self._seed(Supervised.NOISE, self.step, *([rank] if size > 1 else []))
         self.network.train()
-        with torch.random.fork_rng(devices=[]):  # dropout has no generator of its own
-            torch.manual_seed(int(noise.generate_state(1)[0]))
+        device = device_of(self.network)
+        batch = Batch(*moved(tuple(batch), device))
+        with seeded(int(noise.generate_state(1)[0]), device):  # dropout has no generator of its own
             outputs, _ = self.parallel(batch.inputs)
-        losses = self.objective.losses(outputs, batch.targets)
-        # All episodes of a task have equally many steps in the mask: the mean over shares of this
+        # All episodes of a task have equally many scored steps: the mean over shares of this
         # mean, which the gradients become, is that over the joint batch.
-        loss = masked_mean(losses, loss_mask(config, batch))
+        loss = loss_of(config, self.task, outputs, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        complete_gradients(self.network)
         loss = self.processes.mean(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
         if not (loss.isfinite() and norm.isfinite()):
@@ -221,32 +222,27 @@ class _Training:
 
     def _validate(self) -> Record:
         """Score the network on the validation episodes; log it and leave a checkpoint."""
-        outputs, probes = self._probe_validation()
-        _, targets, scored = self.validation
-        losses = self.objective.losses(outputs, targets)
-        loss = masked_mean(losses, loss_mask(self.config, self.validation))
+        ran = run_over(self.network.eval(), self.validation.inputs, probe=True)
+        loss = loss_of(self.config, self.task, ran.outputs, self.validation)
         if not loss.isfinite():
             raise self._not_finite(f"the validation loss is {loss:.3g}")
-        answers = self.objective.answers(outputs)
-        rewards = self.task.rewards(answers, targets.numpy())
-        measures = self.task.measures(rewards, scored.numpy())
+        answers, measures = scored(self.task, ran.outputs, self.validation)
         train_loss, norm = np.mean(self.recent, axis=0) if self.recent else (None, None)
         record: Record = {
             "step": self.step,
             "train_loss": None if train_loss is None else float(train_loss),
             "grad_norm": None if norm is None else float(norm),
             "val_loss": float(loss),
-            **{f"val_{name}": float(values.mean()) for name, values in measures.items()},
+            **means(measures, "val_"),
         }
-        if probes is not None:
-            for name in ("eta", "decay", "write_norm", "inner_loss"):
-                record[name] = float(getattr(probes, name).mean())
+        for name, values in ran.probes.items():
+            record.setdefault(name, float(values.mean()))
         self.folder.append(self.folder.metrics_path, record)
         self.folder.append(
             self.folder.timing_path, {"step": self.step, "seconds": round(self.seconds, 3)}
         )
         with naming(self.events_path):
-            self._log(record, answers, probes)
+            self._log(record, answers, ran)
         if self.best is not None and not self.config.validates_at(self.step):
             self.folder.keep_regular(self.best)
         best = {"step": self.step, "val_score": record["val_score"]}
@@ -262,18 +258,7 @@ class _Training:
     def _is_better(self, score: float, other: float) -> bool:
         return score > other if self.task.higher_is_better else score < other
 
-    def _probe_validation(self) -> tuple[Tensor, Probes | None]:
-        """Run the network over the validation episodes, in blocks that bound the memory."""
-        network = self.network.eval()
-        parts = blocks(self.validation.inputs, 256)
-        with torch.no_grad():
-            if not isinstance(network, PlasticNetwork):
-                return torch.cat([network(part)[0] for part in parts]), None
-            results = [network.probe(part) for part in parts]
-        outputs = torch.cat([output for output, _, _ in results])
-        return outputs, Probes(*(torch.cat(v) for v in zip(*(r[2] for r in results), strict=True)))
-
-    def _log(self, record: Record, answers: NDArray[Any], probes: Probes | None) -> None:
+    def _log(self, record: Record, answers: NDArray[Any], ran: Ran) -> None:
         for name, value in record.items():
             if name != "step" and value is not None:
                 self.writer.add_scalar(_tag(name), value, self.step)
@@ -281,9 +266,7 @@ class _Training:
         every = self.config.eval_every * max(1, validations // _FIGURES)
         if self.step % every == 0 or self.step == self.config.steps:
             first = self.task.sample_episodes(1, self._seed(Supervised.VALIDATE))
-            plastic = isinstance(self.network, PlasticNetwork) and self.network.rule.plastic
-            eta = probes.eta.numpy() if plastic and probes is not None else None
-            figure = episode_figure(self.task, first, answers, eta)
+            figure = episode_figure(self.task, first, answers, rate_of(ran.probes))
             self.writer.add_figure("episode", figure, self.step)
         self.writer.flush()
 
@@ -291,8 +274,8 @@ class _Training:
         standing = self.folder.standing_at(self.step, self.seconds, best, self.config)
         return {
             **standing.content(),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "network": moved(self.network.state_dict(), CPU),
+            "optimizer": moved(self.optimizer.state_dict(), CPU),
         }
 
     def _sampler(self, task: SequenceTask) -> Sampler:
@@ -324,17 +307,4 @@ def _tag(name: str) -> str:
         return f"val/{name.removeprefix('val_')}"
     if name in ("train_loss", "grad_norm"):
         return f"train/{name.removeprefix('train_')}"
-    return f"plasticity/{name}"
-
-
-def default_folder(config: TrainConfig) -> Path:
-    """Return where a run is kept if nobody says: `runs/TASK-RULE-CELL-HIDDEN-seedN`.
-
-    A prototypical network's is `runs/TASK-prototypical-ENCODER-FILTERS-seedN`.
-    """
-    network = config.network
-    if network.model == "prototypical":
-        name = f"prototypical-{network.encoder}-{network.filters}"
-    else:
-        name = f"{network.rule}-{network.cell}-{network.hidden_size}"
-    return Path("runs") / f"{config.task}-{name}-seed{config.seed}"
+    return f"probe/{name}"

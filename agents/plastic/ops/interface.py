@@ -1,12 +1,16 @@
 """What the forms take and return."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from agents.plastic.cells import Cell
-from agents.plastic.rules import Rule
-from agents.plastic.state import PlasticState
+from agents.plastic.rules import Rule, Write
+from agents.plastic.state import FastWeights, PlasticState
+from agents.tree import map_tree
+from plastic_envs.checks import shown
 
 
 class LayerParameters(NamedTuple):
@@ -57,9 +61,21 @@ class Probes(NamedTuple):
 
 
 class Form(Protocol):
-    """A way to run a network over a sequence."""
+    """A way to run a network over a sequence: a module with these two functions."""
 
-    def __call__(
+    def obstacle(self, rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
+        """Name what keeps this form from computing a problem, here and now; None if it can.
+
+        What it can is stated by the exact type of rule and cell: a subclass may compute something
+        else than what the form was written for.
+
+        Args:
+            rule: Plasticity rule.
+            cell: Recurrent cell.
+            tensors: Parameters, and input and state if they are known.
+        """
+
+    def run(
         self,
         parameters: NetworkParameters,
         rule: Rule,
@@ -84,3 +100,46 @@ class Form(Protocol):
         Returns:
             All readout units o [B, T, readout], the state after the last write, and the probes.
         """
+
+
+def episode_start(rule: Rule, cell: Cell, like: PlasticState) -> PlasticState:
+    """Return what `PlasticState.reset` sets back to, for states of these shapes."""
+    hidden = cell.initial_hidden(torch.zeros_like(like.hidden.h))
+    own = own_state(rule, map_tree(torch.zeros_like, like.fast)) if like.rule else {}
+    return PlasticState(hidden, {}, own)
+
+
+def own_state(rule: Rule, fast: Mapping[str, FastWeights]) -> dict[str, dict[str, Tensor]]:
+    """Return a rule's own tensors at the start of an episode, of the layers that have some."""
+    made = {name: rule.initial_state(name, layer) for name, layer in fast.items()}
+    return {name: own for name, own in made.items() if own}
+
+
+def check_writes(rule: Rule, writes: Mapping[str, Write], state: PlasticState) -> None:
+    """Refuse what a rule of the user's own must not return.
+
+    Raises:
+        ValueError: If it writes into a layer that is not there, or its own tensors are not those
+            that it started with.
+    """
+    if not writes.keys() <= state.fast.keys():
+        raise ValueError(
+            f"{type(rule).__name__}.writes must name layers among {', '.join(state.fast)}, "
+            f"got {shown(list(writes))}"
+        )
+    for name, write in writes.items():
+        before = state.rule.get(name, {})
+        if write.state is not None and write.state.keys() != before.keys():
+            raise ValueError(
+                f"{type(rule).__name__}.writes must return the state of {name} as "
+                f"{shown(list(before))}, as it began, got {shown(list(write.state))}"
+            )
+
+
+def own_after(state: PlasticState, writes: Mapping[str, Write]) -> dict[str, Mapping[str, Tensor]]:
+    """Return the rule's own tensors after a step: what it returned, or what they were."""
+    after = {}
+    for name, own in state.rule.items():
+        made = writes[name].state if name in writes else None
+        after[name] = own if made is None else made
+    return after

@@ -2,22 +2,41 @@
 
 Slow and memory-hungry, on purpose: this is the truth that other forms are tested against. It
 shares with them the forward pass of the cells and the rates of a rule, and nothing of the write:
-directions are formed as whole matrices, the gradient rule differentiates the inner loss with a
-second-order graph, and the norm is taken over the matrices.
+a rule's `literal` forms directions as whole matrices, and the norm is taken over the matrices.
 """
+
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from agents.plastic.cells import Cell
-from agents.plastic.ops.interface import LayerParameters, NetworkParameters, Probes
-from agents.plastic.rules import Gradient, Hebbian, NonPlastic, Rule, inner_loss, is_exactly
+from agents.plastic.ops.cpu import plain
+from agents.plastic.ops.interface import (
+    LayerParameters,
+    NetworkParameters,
+    Probes,
+    check_writes,
+    episode_start,
+    own_after,
+)
+from agents.plastic.rules import LayerStep, Rule, StepRecord, Write, inner_loss, is_exactly
 from agents.plastic.state import FastWeights, PlasticState
+from agents.tree import map_tree
+
+_CANNOT = ("torch.compile", "torch.jit", "a transform")  # follow no gradient inside what they see
 
 
-def supports(rule: Rule) -> bool:
-    """Say whether a literal form of a rule is written here; not one of its subclasses."""
-    return is_exactly(rule, Gradient, Hebbian, NonPlastic)
+def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:  # noqa: ARG001
+    """Name what keeps this form from computing a problem, here and now; None if it can."""
+    kind = type(rule)
+    if "literal" not in vars(kind) or not is_exactly(rule, kind):
+        return f"no literal form of {kind.__name__} is written"
+    follower = plain.follower()
+    if follower is not None and follower.startswith(_CANNOT):
+        return f"{follower} cannot follow its gradients"
+    return None
 
 
 def run(
@@ -30,19 +49,13 @@ def run(
     *,
     probe: bool,
 ) -> tuple[Tensor, PlasticState, Probes | None]:
-    """Run the network as `agents.plastic.ops.interface.Form` says.
-
-    Raises:
-        ValueError: If `supports` says no.
-    """
-    if not supports(rule):
-        raise ValueError(f"no literal form of {type(rule).__name__} is written")
+    """Run the network as `agents.plastic.ops.interface.Form` says."""
     wants_grad = torch.is_grad_enabled()
     with torch.inference_mode(mode=False), torch.enable_grad():  # the inner gradient needs a graph
         if not wants_grad:
             x, state = x.clone(), state.map(torch.Tensor.clone)
             episode_starts = None if episode_starts is None else episode_starts.clone()
-        initial = cell.initial_hidden(torch.zeros_like(state.hidden.h))
+        initial = episode_start(rule, cell, state)
         outputs, probes = [], []
         for t in range(x.shape[1]):
             if episode_starts is not None:
@@ -61,68 +74,82 @@ def run(
 def _step(
     parameters: NetworkParameters, rule: Rule, cell: Cell, x: Tensor, state: PlasticState
 ) -> tuple[Tensor, PlasticState, Probes]:
-    layers = parameters.layers
-    fast = {
-        name: FastWeights(_with_grad(layer.weight), _with_grad(layer.bias))
-        for name, layer in state.fast.items()
+    state = state._replace(fast=map_tree(_with_grad, state.fast))
+    weights = {
+        name: _whole(rule, layer, state.fast.get(name)) for name, layer in parameters.layers.items()
     }
-    inputs, activities = {}, {}
 
     def linear(name: str, p: Tensor) -> Tensor:
-        inputs[name] = p
-        return _linear(layers[name], fast.get(name), p)
+        weight, bias = weights[name]
+        return torch.einsum("bi,bio->bo", p, weight.expand(len(p), -1, -1)) + bias
 
-    encoded = x
-    if "encoder" in layers:
-        encoded = activities["encoder"] = torch.relu(linear("encoder", x))
-    q = linear("cell_input", encoded) + linear("cell_hidden", state.hidden.h)
-    step = cell.forward(q, state.hidden)
-    activities["cell_input"] = activities["cell_hidden"] = step.activity
-    output = activities["readout"] = linear("readout", step.hidden.h)
+    def backward(name: str, grad_q: Tensor) -> Tensor:
+        return torch.einsum("bo,bio->bi", grad_q, weights[name][0])
 
-    loss = inner_loss(output, parameters.output_weight)
-    if isinstance(rule, Gradient):
-        tensors = [tensor for layer in fast.values() for tensor in layer]
-        grads = torch.autograd.grad(loss.sum(), tensors, create_graph=True)
-        directions = dict(zip(fast, zip(grads[::2], grads[1::2], strict=True), strict=True))
-    elif isinstance(rule, Hebbian):
-        directions = {
-            name: (
-                torch.einsum("bi,bo->bio", inputs[name], activities[name]),
-                torch.zeros_like(layer.bias),
-            )
-            for name, layer in fast.items()
-        }
-    else:
-        directions = {}
+    seen, encoded = {}, x
+    if "encoder" in weights:
+        q = linear("encoder", x)
+        encoded = torch.relu(q)
+        seen["encoder"] = (x, q, encoded)
+    from_input, from_hidden = linear("cell_input", encoded), linear("cell_hidden", state.hidden.h)
+    step = cell.forward(from_input, from_hidden, state.hidden)
+    output = linear("readout", step.hidden.h)
+    seen["cell_input"] = (encoded, from_input, step.input_activity)
+    seen["cell_hidden"] = (state.hidden.h, from_hidden, step.hidden_activity)
+    seen["readout"] = (step.hidden.h, output, output)
+    layers = {
+        name: LayerStep(*seen[name], parameters.layers[name].weight, fast, state.rule.get(name, {}))
+        for name, fast in state.fast.items()
+    }
+    omega = parameters.output_weight
+    record = StepRecord(layers, cell, step, output, omega, backward)
+    literal: dict[str, Write] = rule.literal(record)  # type: ignore[attr-defined]  # see `obstacle`
+    check_writes(rule, literal, state)
+    directions = {name: _direction(rule, write, layers[name]) for name, write in literal.items()}
 
     eta_before_clip, decay = rule.rates(output)
     norm = _joint_norm(directions, like=eta_before_clip)
-    eta = eta_before_clip * (rule.max_norm / norm.clamp(min=rule.max_norm))
+    scale = rule.max_norm / norm.clamp(min=rule.max_norm)
+    eta = eta_before_clip * scale
     written = {}
-    for name, (delta_weight, delta_bias) in directions.items():
-        alpha_w, alpha_b = layers[name].weight_alpha, layers[name].bias_alpha
-        alpha_w = torch.ones_like(layers[name].weight) if alpha_w is None else alpha_w
-        alpha_b = torch.ones_like(layers[name].bias) if alpha_b is None else alpha_b
-        keep = 1 - decay
-        weight = keep[:, None, None] * fast[name].weight
-        weight = weight + eta[:, None, None] * alpha_w * delta_weight
-        bias = keep[:, None] * fast[name].bias
-        if rule.writes_bias:
-            bias = bias + eta[:, None] * alpha_b * delta_bias
+    for name, fast in state.fast.items():
+        layer, write = parameters.layers[name], literal.get(name, Write())
+        alpha_w, alpha_b = _alphas(layer)
+        if rule.reads_alpha:
+            alpha_w, alpha_b = torch.ones_like(alpha_w), torch.ones_like(alpha_b)
+        per_unit = partial(torch.broadcast_to, size=fast.bias.shape)
+        rate = per_unit(eta[:, None])
+        if write.eta is not None:
+            rate = per_unit(write.eta.view(len(x), -1)) * scale[:, None]
+        keep = 1 - per_unit((decay if write.decay is None else write.decay).view(len(x), -1))
+        weight, bias = keep[:, None, :] * fast.weight, keep * fast.bias
+        if name in directions:
+            weight = weight + rate[:, None, :] * alpha_w * directions[name].weight
+            bias = bias + rate * alpha_b * directions[name].bias
         if rule.weight_clip is not None:
             weight = weight.clamp(-rule.weight_clip, rule.weight_clip)
             bias = bias.clamp(-rule.weight_clip, rule.weight_clip)
         written[name] = FastWeights(weight, bias)
-    probes = Probes(eta, eta_before_clip, decay, norm, loss)
-    return output, PlasticState(step.hidden, written), probes
+    probes = Probes(eta, eta_before_clip, decay, norm, inner_loss(output, omega))
+    return output, PlasticState(step.hidden, written, own_after(state, literal)), probes
 
 
-def _linear(layer: LayerParameters, fast: FastWeights | None, p: Tensor) -> Tensor:
-    """Return q = p (W + w̃) + b + b̃."""
+def _whole(rule: Rule, layer: LayerParameters, fast: FastWeights | None) -> tuple[Tensor, Tensor]:
+    """Return W + w̃ and b + b̃, or with α ⊙ w̃ and α ⊙ b̃."""
     if fast is None:
-        return p @ layer.weight + layer.bias
-    return torch.einsum("bi,bio->bo", p, layer.weight + fast.weight) + layer.bias + fast.bias
+        return layer.weight, layer.bias
+    if rule.reads_alpha:
+        alpha_w, alpha_b = _alphas(layer)
+        return layer.weight + alpha_w * fast.weight, layer.bias + alpha_b * fast.bias
+    return layer.weight + fast.weight, layer.bias + fast.bias
+
+
+def _alphas(layer: LayerParameters) -> tuple[Tensor, Tensor]:
+    weight, bias, alpha_w, alpha_b = layer
+    return (
+        torch.ones_like(weight) if alpha_w is None else alpha_w,
+        torch.ones_like(bias) if alpha_b is None else alpha_b,
+    )
 
 
 def _with_grad(leaf: Tensor) -> Tensor:
@@ -130,7 +157,18 @@ def _with_grad(leaf: Tensor) -> Tensor:
     return leaf if leaf.requires_grad else leaf.detach().requires_grad_()
 
 
-def _joint_norm(directions: dict[str, tuple[Tensor, Tensor]], like: Tensor) -> Tensor:
+def _direction(rule: Rule, write: Write, layer: LayerStep) -> FastWeights:
+    """Return δ of a layer in full."""
+    weight, bias = map_tree(torch.zeros_like, layer.fast)
+    if write.direction is not None:
+        weight, bias = write.direction
+    elif write.post is not None:
+        pre = layer.pre if write.pre is None else write.pre
+        weight, bias = torch.einsum("bi,bo->bio", pre, write.post), write.post
+    return FastWeights(weight, bias if rule.writes_bias else torch.zeros_like(bias))
+
+
+def _joint_norm(directions: dict[str, FastWeights], like: Tensor) -> Tensor:
     """Return the norm [B] over all directions of each sample; its gradient at zero is zero."""
     if not directions:
         return torch.zeros_like(like)

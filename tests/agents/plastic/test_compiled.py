@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from agents import Gradient, Hebbian, PlasticNetwork
-from agents.plastic.ops import compiled, library
+from agents.plastic.ops.cpu import form as compiled
+from agents.plastic.ops.cpu import library
 from benchmarks.parity import relative_error, run_case
 
 needs_kernel = pytest.mark.skipif(library.load() is None, reason="the kernel was not built")

@@ -1,5 +1,6 @@
 """All forms compute the same as the literal one, and that as torch's own layers."""
 
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -8,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from agents import Cell, Gradient, Hebbian, NonPlastic, PlasticNetwork, RNNHidden, Rule
-from agents.plastic.cells import CellStep
+from agents import Cell, CellStep, Hebbian, PlasticNetwork, RNNHidden, Rule, Write
+from agents.plastic.cells import CELLS
 from agents.plastic.network import FORMS
+from agents.plastic.rules import RULES
 from benchmarks.parity import relative_error, run_case
 
 FAST_FORMS = ["auto", *(form for form in FORMS if form != "naive")]
-RULES = [Gradient, Hebbian, NonPlastic]
 ALPHAS = ["random", "ones", "minus_ones", "off"]
 
 
@@ -30,7 +31,7 @@ def differences(actual, expected, tolerance):
 
 @st.composite
 def rules(draw):
-    return draw(st.sampled_from(RULES))(
+    return draw(st.sampled_from(list(RULES.values())))(
         modulation=draw(st.booleans()),
         alpha=draw(st.sampled_from(ALPHAS)),
         max_norm=draw(st.sampled_from([0.02, 1.0, 100.0])),
@@ -54,7 +55,7 @@ def cases(draw):
         3,
         2,
         hidden,
-        draw(st.sampled_from(["rnn", "lstm"])),
+        draw(st.sampled_from(list(CELLS))),
         draw(rules()),
         extra_dim=draw(st.integers(0, 4)),
         encoder=encoder,
@@ -118,12 +119,12 @@ def test_single_precision_is_close_to_double_precision(
     assert differences(single, expected, 1e-4) == {}
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+TORCH = {"rnn": partial(nn.RNN, nonlinearity="relu"), "lstm": nn.LSTM, "gru": nn.GRU}
+
+
 def test_without_plasticity_it_is_the_recurrent_layer_of_torch(cell, form, make_net, x):
     net = make_net(cell, "none", form=form)
-    layer = nn.RNN(5, 5, nonlinearity="relu", batch_first=True)
-    if cell == "lstm":
-        layer = nn.LSTM(5, 5, batch_first=True)
+    layer = TORCH[cell](5, 5, batch_first=True)
     copies = {
         "weight_ih_l0": net.layers["cell_input"].weight.T,
         "weight_hh_l0": net.layers["cell_hidden"].weight.T,
@@ -170,12 +171,13 @@ class LeakyCell(Cell):
     def initial_hidden(self, zeros):
         return RNNHidden(zeros)
 
-    def forward(self, q, hidden):
-        activity = torch.tanh(q)
-        return CellStep(RNNHidden((hidden.h + activity) / 2), activity, hidden)
+    def forward(self, from_input, from_hidden, hidden):
+        activity = torch.tanh(from_input + from_hidden)
+        return CellStep(RNNHidden((hidden.h + activity) / 2), activity, activity, hidden)
 
     def backward(self, grad_h, step):
-        return grad_h / 2 * (1 - step.activity.square())
+        grad = grad_h / 2 * (1 - step.input_activity.square())
+        return grad, grad
 
 
 @pytest.mark.parametrize("fast_form", FAST_FORMS)
@@ -193,8 +195,8 @@ class AntiHebbian(Rule):
 
     writes_bias: ClassVar[bool] = False
 
-    def posts(self, step):
-        return {name: -post for name, post in Hebbian().posts(step).items()}
+    def writes(self, step):
+        return {name: Write(-layer.post) for name, layer in step.layers.items()}
 
 
 @pytest.mark.parametrize("fast_form", FAST_FORMS)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agents import (
     Cell,
+    CellStep,
     Conv4,
     Gradient,
     Hebbian,
@@ -23,8 +24,8 @@ from agents import (
     PrototypicalNetwork,
     RNNCell,
     RNNHidden,
+    Write,
 )
-from agents.plastic.cells import CellStep
 from agents.plastic.network import PlasticLinear
 from agents.plastic.rules import is_exactly
 
@@ -43,9 +44,9 @@ def network(cell="rnn", rule="gradient", **kwargs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnPosts(Gradient):
-    def posts(self, step):
-        return {name: -post for name, post in super().posts(step).items()}
+class OwnWrites(Gradient):
+    def writes(self, step):
+        return {name: Write(-write.post) for name, write in super().writes(step).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,25 +65,26 @@ class OwnHebbian(Hebbian):
 class OwnNonPlastic(NonPlastic):
     plastic: ClassVar[bool] = True
 
-    def posts(self, step):
-        return {"readout": step.output}
+    def writes(self, step):
+        return {"readout": Write(step.output)}
 
 
 class OwnRNN(RNNCell):
-    def forward(self, q, hidden):
-        h = torch.tanh(q)
-        return CellStep(RNNHidden(h), h, hidden)
+    def forward(self, from_input, from_hidden, hidden):
+        h = torch.tanh(from_input + from_hidden)
+        return CellStep(RNNHidden(h), h, h, hidden)
 
     def backward(self, grad_h, step):
-        return grad_h * (1 - step.activity.square())
+        grad = grad_h * (1 - step.hidden.h.square())
+        return grad, grad
 
 
 class OwnLSTM(LSTMCell):
-    def forward(self, q, hidden):
-        return super().forward(q + 1, hidden)
+    def forward(self, from_input, from_hidden, hidden):
+        return super().forward(from_input + 1, from_hidden, hidden)
 
 
-@pytest.mark.parametrize("rule", [OwnPosts, OwnRates, OwnHebbian, OwnNonPlastic])
+@pytest.mark.parametrize("rule", [OwnWrites, OwnRates, OwnHebbian, OwnNonPlastic])
 def test_a_subclass_of_a_rule_is_computed_as_it_says(rule, x):
     net = network(rule=rule())
     assert net.supported_forms() == ["closed"]
@@ -136,10 +138,10 @@ def test_a_layer_put_in_the_place_of_another_is_used(x):
 
 def test_a_rule_that_writes_into_no_layer_is_refused(x):
     class Lost(Hebbian):
-        def posts(self, step):
-            return {"memory": step.output}
+        def writes(self, step):
+            return {"memory": Write(step.output)}
 
-    with pytest.raises(ValueError, match=r"Lost\.posts must name layers among encoder, .*memory"):
+    with pytest.raises(ValueError, match=r"Lost\.writes must name layers among encoder, .*memory"):
         network(rule=Lost())(x)
 
 
@@ -161,14 +163,15 @@ class CountingCell(Cell):
         steps = torch.zeros(len(zeros), dtype=torch.long, device=zeros.device)
         return CountingHidden(zeros + 1, zeros.new_zeros(*zeros.shape, 2), steps)
 
-    def forward(self, q, hidden):
-        activity = torch.tanh(q)
+    def forward(self, from_input, from_hidden, hidden):
+        activity = torch.tanh(from_input + from_hidden)
         h = (hidden.h + activity + hidden.trace.sum(-1) / 4) / 2
         trace = torch.stack([hidden.h, hidden.trace[..., 0]], dim=-1)
-        return CellStep(CountingHidden(h, trace, hidden.steps + 1), activity, hidden)
+        return CellStep(CountingHidden(h, trace, hidden.steps + 1), activity, activity, hidden)
 
     def backward(self, grad_h, step):
-        return grad_h / 2 * (1 - step.activity.square())
+        grad = grad_h / 2 * (1 - step.input_activity.square())
+        return grad, grad
 
 
 @pytest.fixture(params=["closed", "naive"])
@@ -230,8 +233,8 @@ class PeepholeCell(LSTMCell):
     def initial_hidden(self, zeros):
         return Peephole(zeros, zeros.clone(), zeros.clone())
 
-    def forward(self, q, hidden):
-        step = super().forward(q + hidden.last.repeat(1, 4), hidden)
+    def forward(self, from_input, from_hidden, hidden):
+        step = super().forward(from_input + hidden.last.repeat(1, 4), from_hidden, hidden)
         return step._replace(hidden=Peephole(*step.hidden, step.hidden.h))
 
 

@@ -249,8 +249,8 @@ def test_only_the_gradient_rule_writes_biases():
 class ReadoutOnly(Gradient):
     """A rule of a user's own, which writes into one layer."""
 
-    def posts(self, step):
-        return {"readout": super().posts(step)["readout"]}
+    def writes(self, step):
+        return {"readout": super().writes(step)["readout"]}
 
 
 def test_a_rule_of_ones_own_may_write_into_some_layers_only():

@@ -184,7 +184,7 @@ CORES = {
     "rnn": {"core": "rnn"},
     "mlp": {"core": "mlp"},
     "lstm-layers": {"core": "lstm", "core_kwargs": {"num_layers": 2}},
-    "factory": {"core": lambda inputs, hidden: torch.nn.GRU(inputs, hidden)},
+    "factory": {"core": lambda inputs, hidden_size: torch.nn.GRU(inputs, hidden_size)},
 }
 
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from agents import TorchCore
+from agents.memories.feedforward import Feedforward
 from agents.sb3 import (
     DictExtractor,
     ImageExtractor,
@@ -20,11 +22,8 @@ from agents.sb3 import (
     PlasticPolicy,
     RecurrentPPO,
     RecurrentRolloutBuffer,
-    TorchCore,
     VectorEnvAdapter,
-    make_core,
 )
-from agents.sb3.cores import Feedforward
 from plastic_envs.checks import shown
 
 JUNK = ["no", b"3", [], {}, (), 3j, math.nan, math.inf, -1, 0, 1.5, True, None, np.array([1, 2])]
@@ -159,8 +158,8 @@ POLICY_REFUSED = [
     ("rule", [0, False, "oja", nan]),
     ("cell", [0, False, "gru"]),
     ("core", ["transformer", 0, None, [], nn.Identity(), np.array(["lstm"])]),
-    ("core_kwargs", ["no", 3, [1], {"rule": "none"}, {"input_size": 3}]),
-    ("hidden_size", [0, -1, 1.5, True, None, "no"]),
+    ("core_kwargs", ["no", 3, [1], {"output_size": 3}, {"input_size": 3}]),
+    ("hidden_size", [0, -1, 1.5, True, "no"]),
     ("output_size", [0, -1, 1.5, True, "no"]),
     ("net_arch", ["no", 3, [0], [1.5], {"pi": 3}, {"actor": [3]}, [True], [[3]]]),
     ("log_std_init", [math.nan, "no", None, True, math.inf]),
@@ -272,7 +271,14 @@ def test_predict_refuses(kwargs, problem):
         model.predict(**({"observation": np.zeros((2, 3), np.float32)} | kwargs))
 
 
-@pytest.mark.parametrize("name", ["core_kwargs", "features_extractor_kwargs", "optimizer_kwargs"])
+def test_unknown_options_of_a_core_are_told_with_those_it_has():
+    with pytest.raises(ValueError, match="has no option 'colour'; its options: hidden_size"):
+        make_policy(core="gru", core_kwargs={"colour": 3})
+    with pytest.raises(ValueError, match="core_kwargs holds 'hidden_size'=3, given besides"):
+        make_policy(hidden_size=4, core_kwargs={"hidden_size": 3})
+
+
+@pytest.mark.parametrize("name", ["features_extractor_kwargs", "optimizer_kwargs"])
 def test_unknown_arguments_of_parts_are_told_with_where_they_were_given(name):
     for core in ("plastic", "lstm", "mlp"):
         with pytest.raises(TypeError, match=rf"^{name} do not fit .*'colour'"):
@@ -317,14 +323,6 @@ LABELLED = spaces.Dict(
 @pytest.mark.parametrize(
     ("build", "problem"),
     [
-        (lambda: make_core("lstm", 0, 4), "input_size must be an integer"),
-        (lambda: make_core("plastic", 3, True), "hidden_size must be an integer"),
-        (lambda: make_core("plastic", 3, 4, encoded="no"), "encoded must be True or False"),
-        (lambda: make_core("plastic", 3, 4, rule=0), "rule must be"),
-        (lambda: make_core("lstm", 3, 4, rule=0), "rule belongs to core='plastic'"),
-        (lambda: make_core(nn.LSTM(3, 4), 3, 4), "core must be a function"),
-        (lambda: make_core("lstm", 3, 10**8), "input_size=3, hidden_size=100000000 is too large"),
-        (lambda: Feedforward(3, 1.5), "hidden_size must be an integer"),
         (lambda: PlasticFeaturesExtractor(HISTORY, features_dim=0), "features_dim must be an int"),
         (lambda: PlasticFeaturesExtractor(HISTORY, features_dim="no"), "features_dim must be"),
         (lambda: PlasticFeaturesExtractor(HISTORY, hidden_size=0), "hidden_size must be an int"),
@@ -361,6 +359,7 @@ PARTS = {
         "n_envs": 2,
     },
     TorchCore: {"module": nn.GRU(3, 4)},
+    Feedforward: {"input_size": 3, "hidden_size": 4},
     VectorEnvAdapter: {"env": gym.make_vec("PlasticCopy-v0", 2), "ignored_steps": "show"},
 }
 
@@ -386,9 +385,3 @@ def test_rollouts_have_a_largest_size():
         RecurrentRolloutBuffer(2**20, BOX, spaces.Discrete(2), n_envs=2**10)
     with pytest.raises(ValueError, match=r"n_steps=134217728, n_envs=1 is too large"):
         make(n_steps=2**27)
-
-
-def test_batch_first_may_be_given_to_torchs_modules():
-    core = make_core("lstm", 3, 4, batch_first=False)
-    assert not core.module.batch_first
-    assert core(torch.zeros(2, 5, 3))[0].shape == (2, 5, 4)

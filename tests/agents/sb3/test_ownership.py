@@ -160,7 +160,7 @@ def test_the_state_at_the_beginning_is_not_the_one_that_goes_on(make_model, some
 
         output_size = 3
 
-        def __init__(self, inputs, hidden):
+        def __init__(self, inputs):
             super().__init__()
             self.layer = torch.nn.Linear(inputs, 3)
 

@@ -244,9 +244,9 @@ def test_settings_reach_the_core(make_model):
         ({"policy_kwargs": {"use_sde": True}}, "multiple values|use_sde"),
         ({"policy_kwargs": {"share_features_extractor": False}}, "one core"),
         ({"policy_kwargs": {"core": "transformer"}}, "core must be one of"),
-        ({"policy_kwargs": {"core": "lstm", "rule": "hebbian"}}, "rule belongs to"),
-        ({"policy_kwargs": {"core": lambda i, h: nn.Linear(i, h)}}, "RecurrentCore"),
-        ({"policy_kwargs": {"rule": "oja"}}, "rule must be one of"),
+        ({"policy_kwargs": {"core": "lstm", "rule": "hebbian"}}, "core lstm has no option 'rule'"),
+        ({"policy_kwargs": {"core": lambda i: nn.Linear(i, 2)}}, "must make a Core"),
+        ({"policy_kwargs": {"rule": "ojas"}}, "rule must be one of"),
     ],
 )
 def test_refuses(make_model, kwargs, problem):

@@ -6,30 +6,19 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from plastic_envs import SequenceEnv, SequenceVectorEnv, make_task
+from plastic_envs import TaskEnv, TaskVectorEnv, make_task
 from plastic_envs.images import Glyphs, load_images
+from plastic_envs.spaces import at
 from plastic_envs.tasks import FewShot
-from plastic_envs.tasks.base import at
 from tests.plastic_envs.players import same
 
 THOUSAND = 1000
 
 
-@pytest.mark.parametrize("action", [5, -1, 0.0, np.float32(1), [0], True, None, "1"])
-def test_what_is_no_label_is_no_action(image_source, action):
-    env = SequenceEnv(FewShot(source=image_source))
-    env.reset(seed=0)
-    with pytest.raises(
-        ValueError, match=r"action must (have shape \(\)|be an integer from 0 to 4)"
-    ):
-        env.step(action)
-
-
 @pytest.mark.parametrize("actions", [[0, 5], [-1, 0], [0.0, 1.0], [True, False], [0], [[0, 1]], 0])
 def test_what_are_no_labels_are_no_actions(image_source, actions):
-    envs = SequenceVectorEnv(FewShot(source=image_source), num_envs=2)
+    envs = TaskVectorEnv(FewShot(source=image_source), num_envs=2)
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=r"action must (have shape \(2,\)|be an integer)"):
         envs.step(actions)
@@ -39,7 +28,7 @@ def test_what_are_no_labels_are_no_actions(image_source, actions):
 def test_any_integer_is_a_label_and_the_right_one_brings_1_at_queries(image_source, integer):
     task = FewShot(3, 1, 4, source=image_source)
     targets = task.sample_episodes(1, seed=1).targets[0]
-    env = SequenceEnv(task)
+    env = TaskEnv(task)
     env.reset(seed=1)
     for step, target in enumerate(targets):
         answer = target if step != 4 else (target + 1) % 3
@@ -51,37 +40,10 @@ def test_any_integer_is_a_label_and_the_right_one_brings_1_at_queries(image_sour
         assert terminated is (step == 6)
 
 
-@pytest.mark.parametrize("flat", [False, True])
-def test_the_end_of_a_batch_has_gymnasiums_form(image_source, flat):
-    task = FewShot(2, 1, 2, source=image_source, flat=flat)
-    ours = SequenceVectorEnv(task, num_envs=3, autoreset_mode="SameStep")
-    theirs = SyncVectorEnv(
-        [lambda: SequenceEnv(task)] * 3, autoreset_mode=AutoresetMode.SAME_STEP, copy=True
-    )
-    assert form(ours.reset(seed=0)) == form(theirs.reset(seed=0))
-    for step in range(2 * task.num_steps):
-        actions = theirs.action_space.sample()
-        mine, other = ours.step(actions), theirs.step(actions)
-        assert form(mine) == form(other)
-        assert ("final_obs" in mine[-1]) is (step % task.num_steps == 3)
-    assert form(ours.single_observation_space.sample()) == form(mine[-1]["final_obs"][2])
-
-
-def form(value):
-    """Types, shapes and keys of what an environment returns."""
-    if isinstance(value, dict):
-        return {key: form(part) for key, part in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [form(part) for part in value]
-    if value.dtype == object:
-        return [form(part) for part in value]
-    return value.dtype, value.shape
-
-
 def test_images_are_shared_by_all_environments():
     task = make_task("PlasticFewShot-v0", split="test")
     envs = [gym.make("PlasticFewShot-v0", split="test").unwrapped for _ in range(3)]
-    envs += [SequenceEnv(FewShot(split="test")) for _ in range(THOUSAND)]
+    envs += [TaskEnv(FewShot(split="test")) for _ in range(THOUSAND)]
     images = load_images(Glyphs(), "test").images
     assert all(env.task.images.images is images for env in envs)
     assert all(env.task.images is task.images for env in envs)

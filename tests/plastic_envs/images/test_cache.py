@@ -232,7 +232,7 @@ def test_images_stay_in_memory_without_a_home(homeless, tmp_path, monkeypatch, c
 def test_few_shot_without_a_home(homeless, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sources, "_load", sources._load.__wrapped__)  # not what is loaded already
-    monkeypatch.setattr("plastic_envs.images.glyphs.letters", lambda split: "ΑΒΓΔΕ")
+    monkeypatch.setattr("plastic_envs.images.sources.glyphs.letters", lambda split: "ΑΒΓΔΕ")
     env = gym.make("PlasticFewShot-v0")
     assert env.reset(seed=0)[0]["image"].shape == (28, 28, 1)
     assert not list(tmp_path.iterdir())

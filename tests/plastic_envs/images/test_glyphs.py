@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plastic_envs.images import cache, glyphs
+from plastic_envs.images import cache
 from plastic_envs.images.base import SPLITS
-from plastic_envs.images.glyphs import DRAWINGS, SCRIPTS, SIZE, Glyphs, draw, letters
+from plastic_envs.images.sources import glyphs
+from plastic_envs.images.sources.glyphs import DRAWINGS, SCRIPTS, SIZE, Glyphs, draw, letters
 
 SAMPLE = "აאⵣ"  # three scripts; in 12, 4 and 2 faces
 

@@ -290,7 +290,7 @@ def test_gigabytes_of_zeros_in_omniglot(root, declared):
 
 
 def test_many_drawings_that_are_the_same_bytes(root, monkeypatch):
-    monkeypatch.setattr("plastic_envs.images.omniglot._MOST_ALL", 10_000)
+    monkeypatch.setattr("plastic_envs.images.sources.omniglot._MOST_ALL", 10_000)
     path = root / "images_background_small1.zip"
     names = [f"{path.stem}/Latin/character01/0001_{i:02}.png" for i in range(30)]
     with zipfile.ZipFile(path, "w") as archive:
@@ -307,7 +307,7 @@ def gzip_of(path, start, gibibytes):
 @pytest.mark.parametrize("name", ["train", "other"])
 @pytest.mark.parametrize("declared", [1_000, 8 * 1_024 * MIB - 1])
 def test_gigabytes_of_zeros_in_cifar100(root, name, declared, monkeypatch):
-    monkeypatch.setattr("plastic_envs.images.cifar100._MOST_UNPACKED", 64 * MIB)
+    monkeypatch.setattr("plastic_envs.images.sources.cifar100._MOST_UNPACKED", 64 * MIB)
     member = tarfile.TarInfo(f"cifar-100-python/{name}")
     member.size = declared
     path = root / "cifar-100-python.tar.gz"
@@ -516,7 +516,7 @@ def test_hostile_images(root, kind):
 
 def test_images_that_would_take_too_much_memory_together(root, monkeypatch):
     class_folders(root)
-    monkeypatch.setattr("plastic_envs.images.folders.MOST_IMAGES", 200)
+    monkeypatch.setattr("plastic_envs.images.sources.folders.MOST_IMAGES", 200)
     with pytest.raises(ValueError, match=r"6 images 6×8×1 need more than the 200 bytes"):
         Folders(root).load("train")
     assert Folders(root, size=5).load("train").image_shape == (5, 5, 1)

@@ -158,7 +158,7 @@ def test_omniglot_checks_its_arguments(arguments):
 
 def test_images_are_read_once_and_mapped(small_omniglot, cache, monkeypatch):
     first = Omniglot(small_omniglot).load("test")
-    monkeypatch.setattr("plastic_envs.images.omniglot._read_characters", None)
+    monkeypatch.setattr("plastic_envs.images.sources.omniglot._read_characters", None)
     again = Omniglot(small_omniglot).load("test")
     assert isinstance(again.images, np.memmap)
     assert not again.images.flags.writeable

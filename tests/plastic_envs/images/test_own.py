@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from plastic_envs.images import SPLITS, ArrayFile, Arrays, Folders
-from plastic_envs.images.arrays import split_classes
+from plastic_envs.images.sources.arrays import split_classes
 from tests.plastic_envs.image_files import Malicious, class_folders, labelled, splits, write_image
 
 pytestmark = pytest.mark.usefixtures("cache")

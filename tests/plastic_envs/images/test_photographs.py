@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from plastic_envs.images import CIFARFS, SPLITS, MiniImageNet
-from plastic_envs.images.cifar100 import SPLIT_CLASSES
+from plastic_envs.images.sources.cifar100 import SPLIT_CLASSES
 from tests.plastic_envs.image_files import Malicious, cifar100, splits
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plastic_envs import SequenceEnv, make_task
+from plastic_envs import TaskEnv, make_task
 from plastic_envs.images import SPLITS, Arrays, load_images
+from plastic_envs.spaces import at
 from plastic_envs.tasks import FewShot
-from plastic_envs.tasks.base import at
 from tests.plastic_envs.players import SIGMAS, assert_equally_often, same
 
 both_samplings = pytest.mark.parametrize("query_sampling", ["balanced", "independent"])
@@ -302,7 +302,7 @@ def test_augmentation_is_the_same_for_the_same_seed(image_source):
     episodes = task.sample_episodes(8, seed=8)
     assert same(tuple(task.sample_episodes(8, seed=8)), tuple(episodes))
     assert same(task.sample_episodes(3, seed=8).observations, at(episodes.observations, slice(3)))
-    env = SequenceEnv(task)
+    env = TaskEnv(task)
     assert same(env.reset(seed=8)[0], at(episodes.observations, (0, 0)))
     assert same(env.step(0)[0], at(episodes.observations, (0, 1)))
     assert same(env.reset()[0], at(episodes.observations, (1, 0)))

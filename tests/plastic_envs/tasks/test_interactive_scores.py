@@ -11,8 +11,8 @@ from plastic_envs.tasks.bandit import (
     UpperConfidenceBound,
     WinStayLoseShift,
 )
-from plastic_envs.tasks.interactive import ConstantPlayer, RandomPlayer
 from plastic_envs.tasks.maze import KnowsGoal, Walker
+from plastic_envs.tasks.players import ConstantPlayer, RandomPlayer
 from plastic_envs.tasks.target_search import BLANK
 
 MAZE = [
@@ -29,8 +29,7 @@ MAZE = [
 
 
 def scores(task, player, num_episodes, seed=0):
-    played = task.play(player, num_episodes, seed)
-    return task.measures(played.rewards, played.scored)["score"]
+    return task.play(player, num_episodes, seed).measures["score"]
 
 
 def assert_mean(values, expected):
@@ -57,14 +56,14 @@ SIZES = [
 @pytest.mark.parametrize(("env_id", "kwargs"), SIZES)
 def test_random_actions_score_what_is_said(env_id, kwargs):
     task = make_task(env_id, **kwargs)
-    assert_mean(scores(task, RandomPlayer(task, rng()), 8000), task.random_score)
+    assert_mean(scores(task, RandomPlayer(task.action_space, rng()), 8000), task.random_score)
 
 
 @pytest.mark.parametrize(("env_id", "kwargs"), SIZES)
 def test_the_order_of_the_scores(env_id, kwargs):
     task = make_task(env_id, **kwargs)
-    played = task.play(task.oracle(), 2000, seed=5)
-    assert task.random_score < task.score(played) < task.optimal_score * 1.02
+    played = task.play(task.oracle_player(), 2000, seed=5)
+    assert task.random_score < played.score < task.optimal_score * 1.02
     chance = task.chance_score
     assert chance is None or task.random_score <= chance < task.optimal_score
     assert task.higher_is_better
@@ -187,13 +186,13 @@ def test_what_a_pull_tells():
 )
 def test_perfect_inference_scores_the_optimum(kwargs):
     task = make_task("PlasticTargetSearch-v0", **kwargs)
-    assert_mean(scores(task, task.oracle(), 10_000), task.optimal_score)
+    assert_mean(scores(task, task.oracle_player(), 10_000), task.optimal_score)
 
 
 def test_the_optimum_of_four_cues_by_hand():
     # Mistakes: 1/2, then 1/3, 1/9, 1/27 …; with 10 and more trials one in all.
     task = make_task("PlasticTargetSearch-v0")
-    played = task.play(task.oracle(), 20_000, seed=0)
+    played = task.play(task.oracle_player(), 20_000, seed=0)
     wrong = (played.rewards < 0) & played.scored
     number = played.scored.cumsum(axis=1)
     for trial, expected in enumerate([1 / 2, 1 / 3, 1 / 9, 1 / 27], start=1):
@@ -328,7 +327,7 @@ def test_the_reference_players_of_the_maze_score_what_the_page_says():
     assert task.random_score == pytest.approx(8.72, abs=0.01)
     assert task.optimal_score == pytest.approx(520.4, abs=0.1)
     # Measured once, on 40,000 episodes of another seed.
-    assert scores(task, task.oracle(), 4000).mean() == pytest.approx(480, abs=7)
+    assert scores(task, task.oracle_player(), 4000).mean() == pytest.approx(480, abs=7)
     assert scores(task, Walker(rng()), 4000).mean() == pytest.approx(69.4, abs=2)
 
 
@@ -339,7 +338,7 @@ def test_a_small_maze_by_hand():
     assert task.optimal_score == pytest.approx(10 * 4 / 8)
     assert task.random_score == pytest.approx(10 * 4 / 8 / 4)
     task = make_task("PlasticMaze-v0", size=5, episode_length=1, wall_penalty=2)
-    assert_mean(scores(task, RandomPlayer(task, rng()), 20_000), 10 / 8)
+    assert_mean(scores(task, RandomPlayer(task.action_space, rng()), 20_000), 10 / 8)
 
 
 def test_the_maze_is_that_of_the_paper():

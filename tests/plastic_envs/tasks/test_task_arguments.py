@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from plastic_envs import SequenceEnv, SequenceVectorEnv, ids, make_task
-from plastic_envs.tasks.base import at
+from plastic_envs import TaskEnv, TaskVectorEnv, ids, make_task
+from plastic_envs.spaces import at
 from tests.plastic_envs.players import same
 
 INTEGERS = [
@@ -23,6 +23,13 @@ INTEGERS = [
     ("PlasticRegression-v0", "input_size", 1),
     ("PlasticRegression-v0", "num_support", 1),
     ("PlasticRegression-v0", "num_query", 1),
+    ("PlasticBandit-v0", "num_arms", 2),
+    ("PlasticBandit-v0", "num_trials", 1),
+    ("PlasticMaze-v0", "size", 5),
+    ("PlasticMaze-v0", "episode_length", 1),
+    ("PlasticTargetSearch-v0", "num_cues", 2),
+    ("PlasticTargetSearch-v0", "cue_size", 1),
+    ("PlasticTargetSearch-v0", "episode_length", 8),
 ]
 NOISES = ["PlasticCueReward-v0", "PlasticRegression-v0"]
 NOT_NUMBERS = [True, False, math.nan, math.inf, -math.inf, "3", [2], 1j]
@@ -57,16 +64,17 @@ def test_no_size_at_all_is_refused_by_name(env_id, name):
 @pytest.mark.parametrize("integer", [int, np.int64, np.int32, np.uint8])
 @pytest.mark.parametrize(("env_id", "name", "minimum"), INTEGERS)
 def test_any_integer_from_the_minimum_on_is_taken(env_id, name, minimum, integer):
-    for value in (minimum, minimum + 3):
+    rest = {"num_cues": 2} if name == "cue_size" and "Search" in env_id else {}
+    for value in (minimum, minimum + 4):
         task, plain = (
-            make_task(env_id, **{name: integer(value)}),
-            make_task(env_id, **{name: value}),
+            make_task(env_id, **{name: integer(value)}, **rest),
+            make_task(env_id, **{name: value}, **rest),
         )
         assert task.observation_space == plain.observation_space
         assert task.action_space == plain.action_space
-        episodes = task.sample_episodes(2, seed=0)
-        assert task.observation_space.contains(at(episodes.observations, (1, task.num_steps - 1)))
-        assert same(tuple(episodes), tuple(plain.sample_episodes(2, seed=0)))
+        state = task.sample_states(2, seed=0)
+        assert task.observation_space.contains(at(task.observe(state, task.num_steps - 1), 1))
+        assert same(tuple(state), tuple(plain.sample_states(2, seed=0)))
 
 
 @pytest.mark.parametrize("value", [-1, -1e-9, None, *NOT_NUMBERS], ids=repr)
@@ -112,21 +120,29 @@ def test_an_unknown_id_is_refused_with_the_known_ones(env_id):
         make_task(env_id)
 
 
+def test_other_arguments_that_do_not_fit_are_refused_by_name():
+    with pytest.raises(ValueError, match="size must be odd, got 8"):
+        make_task("PlasticMaze-v0", size=8)
+    with pytest.raises(ValueError, match="num_cues must be at most"):
+        make_task("PlasticTargetSearch-v0", num_cues=5, cue_size=2)
+    assert make_task("PlasticTargetSearch-v0", num_cues=4, cue_size=2).num_cues == 4
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, None, *NOT_NUMBERS], ids=repr)
 def test_a_bad_number_of_episodes_is_refused_by_name(variant, value):
     task = make_task(variant[0], **variant[1])
     with pytest.raises(ValueError, match=r"^num_episodes must be an integer of at least 1"):
-        task.sample_episodes(value, seed=0)
+        task.sample_states(value, seed=0)
 
 
 @pytest.mark.parametrize("mode", ["human", "", "rgb", 3, True, [], np.array(["ansi"])])
-@pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv])
+@pytest.mark.parametrize("make", [TaskEnv, TaskVectorEnv])
 def test_an_unknown_render_mode_is_refused_with_the_known_ones(make, mode):
     with pytest.raises(ValueError, match=r"^render_mode must be one of 'rgb_array', 'ansi'"):
         make(make_task("PlasticCopy-v0"), render_mode=mode)
 
 
-@pytest.mark.parametrize("make", [SequenceEnv, SequenceVectorEnv])
+@pytest.mark.parametrize("make", [TaskEnv, TaskVectorEnv])
 def test_arguments_for_a_task_that_is_made_already_are_refused(make):
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'length'.*is made already"):
         make(make_task("PlasticCopy-v0"), length=3)
@@ -140,8 +156,8 @@ def test_a_task_cannot_be_changed_and_equals_one_with_the_same_arguments(variant
         task.noise = 3
 
 
-def test_spaces_are_the_callers_own(variant):
-    task = make_task(variant[0], **variant[1])
+def test_spaces_are_the_callers_own(sequence):
+    task = make_task(sequence[0], **sequence[1])
     for box in boxes_of(task):
         box.high[...] = 0
     assert all(box.high.any() for box in boxes_of(task))

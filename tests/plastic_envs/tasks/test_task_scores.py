@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from plastic_envs import make_task
-from plastic_envs.tasks.base import at
+from plastic_envs.spaces import at
 from tests.plastic_envs.players import SIGMAS, per_episode, random_actions, same
 
 
@@ -15,9 +15,9 @@ def assert_scores(scores, known):
     assert abs(scores.mean() - known) <= SIGMAS * error + 1e-7
 
 
-def score_in_environment(variant, answers, seed):
+def score_in_environment(sequence, answers, seed):
     """Play given answers in the vector environment; return its score [B] by the rewards."""
-    env_id, kwargs = variant
+    env_id, kwargs = sequence
     envs = gym.make_vec(env_id, num_envs=len(answers), **kwargs)
     envs.reset(seed=seed)
     total, count = np.zeros(len(answers)), np.zeros(len(answers))
@@ -35,8 +35,8 @@ def random_answers(task, count, seed):
 
 
 @pytest.mark.parametrize("player", ["zero", "random", "oracle"])
-def test_score_rewards_and_a_direct_computation_agree(variant, player):
-    task = make_task(variant[0], **variant[1])
+def test_score_rewards_and_a_direct_computation_agree(sequence, player):
+    task = make_task(sequence[0], **sequence[1])
     episodes = task.sample_episodes(64, seed=21)
     answers = {
         "zero": np.zeros_like(episodes.targets),
@@ -44,7 +44,7 @@ def test_score_rewards_and_a_direct_computation_agree(variant, player):
         "oracle": task.oracle(episodes.observations),
     }[player]
     direct = per_episode(answers, episodes)
-    np.testing.assert_allclose(score_in_environment(variant, answers, 21), direct, rtol=1e-9)
+    np.testing.assert_allclose(score_in_environment(sequence, answers, 21), direct, rtol=1e-9)
     assert task.score(answers, episodes) == pytest.approx(direct.mean(), rel=1e-9)
 
 
@@ -73,20 +73,20 @@ def test_errors_are_squared_and_averaged_over_an_answer():
     np.testing.assert_array_equal(task.errors(answers, targets), [5.0], strict=True)
 
 
-def test_answering_zero_scores_the_chance_score(variant):
-    task = make_task(variant[0], **variant[1])
+def test_answering_zero_scores_the_chance_score(sequence):
+    task = make_task(sequence[0], **sequence[1])
     episodes = task.sample_episodes(4000, seed=31)
     answers = np.zeros_like(episodes.targets)
     assert_scores(per_episode(answers, episodes), task.chance_score)
-    assert_scores(score_in_environment(variant, answers, 32), task.chance_score)
+    assert_scores(score_in_environment(sequence, answers, 32), task.chance_score)
 
 
-def test_random_answers_score_the_random_score(variant):
-    task = make_task(variant[0], **variant[1])
+def test_random_answers_score_the_random_score(sequence):
+    task = make_task(sequence[0], **sequence[1])
     episodes = task.sample_episodes(4000, seed=33)
     answers = random_answers(task, 4000, seed=34)
     assert_scores(per_episode(answers, episodes), task.random_score)
-    assert_scores(score_in_environment(variant, answers, 35), task.random_score)
+    assert_scores(score_in_environment(sequence, answers, 35), task.random_score)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def ridge(episodes, num_support, strength):
     return (inputs @ weights).astype(np.float32)
 
 
-def test_the_oracle_does_not_look_ahead(variant):
-    task = make_task(variant[0], **variant[1])
+def test_the_oracle_does_not_look_ahead(sequence):
+    task = make_task(sequence[0], **sequence[1])
     episodes = task.sample_episodes(6, seed=61).observations
     others = task.sample_episodes(6, seed=62).observations
     answers = task.oracle(episodes)
@@ -200,8 +200,8 @@ def test_the_oracle_does_not_look_ahead(variant):
         np.testing.assert_allclose(answers_now[:, : step + 1], answers[:, : step + 1], atol=1e-5)
 
 
-def test_the_oracle_answers_each_episode_by_itself(variant):
-    task = make_task(variant[0], **variant[1])
+def test_the_oracle_answers_each_episode_by_itself(sequence):
+    task = make_task(sequence[0], **sequence[1])
     episodes = task.sample_episodes(70, seed=63).observations
     before = copy.deepcopy(episodes)
     together = task.oracle(episodes)

@@ -12,8 +12,8 @@ from train.figures import runs as plot
 from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, save
 from train.figures.runs import plot_runs
 from train.runs.run_folder import RunFolder
+from train.scoring.networks import evaluation_seed
 from train.scoring.references import reference_scores
-from train.supervised.training import evaluation_seed
 
 
 def curve(label, steps, scores, eta=None):
@@ -73,7 +73,7 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_joined(make_run, tmp_pat
 
 
 def test_a_prototypical_network_is_drawn_beside_a_plastic_one(make_run, tmp_path, drawn):
-    runs = [make_run(task="few-shot"), make_run(task="few-shot", model="prototypical")]
+    runs = [make_run(task="few-shot"), make_run(task="few-shot", core="prototypical")]
     plot_runs(runs, tmp_path / "curves.png")
     first, second = drawn
     assert first.label.startswith("gradient rnn 12")

@@ -64,7 +64,7 @@ def test_a_run_cut_off_in_its_first_validation_starts_over(
         {"rule": "none", "cell": "lstm"},
         {"schedule": "cosine"},
         {"task": "few-shot", "augment": True},
-        {"task": "few-shot", "model": "prototypical"},
+        {"task": "few-shot", "core": "prototypical"},
         {"task": "few-shot", "encoder": "resnet12", "filters": 1},  # it drops at random
     ],
     ids=str,

@@ -6,16 +6,24 @@ import pytest
 import torch
 
 from agents import PlasticNetwork
+from plastic_envs import TaskEnv
 from train.scoring import networks as evaluation
 from train.scoring.networks import act, evaluate
 
-TASKS = ["copy", "cue-reward", "few-shot", "regression"]
+CASES = [
+    *({"task": task} for task in ("copy", "regression", "few-shot")),
+    *({"rule": rule, "cell": cell} for rule in ("gradient", "none") for cell in ("rnn", "lstm")),
+    {"rule": "hebbian", "cell": "gru"},
+    *({"core": core} for core in ("lstm", "gru", "rnn", "mlp")),
+    {"core": "gru", "task": "few-shot"},
+    {"core": "prototypical", "task": "few-shot", "label_mode": "delayed", "delayed": True},
+]
 
 
 def play_alone(folder, result):
     """Score [B] of the episodes, one after the other in the single environment."""
     config, (network, _) = folder.config(), folder.load_network(result["checkpoint"])
-    env = gym.make(config.env_id, **config.task_kwargs("test"))
+    env = TaskEnv(config.task_for("test"))
     choice = isinstance(env.action_space, gym.spaces.Discrete)
     scores = []
     for episode in range(result["episodes"]):
@@ -36,11 +44,9 @@ def play_alone(folder, result):
     return np.array(scores)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("rule", ["gradient", "hebbian", "none"])
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_acting_whole_sequences_and_single_environments_agree(make_run, task, rule, cell):
-    folder = make_run(task=task, rule=rule, cell=cell, steps=2)
+@pytest.mark.parametrize("settings", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_acting_whole_sequences_and_single_environments_agree(make_run, settings):
+    folder = make_run(**settings, steps=2)
     result = evaluate(folder, num_episodes=5)
     assert result["agree"] is True
     assert result["max_difference"] < 1e-5
@@ -63,7 +69,7 @@ def test_rounds_of_any_size_play_the_same_episodes(run, monkeypatch, block):
 
 def test_what_was_played_are_the_episodes_of_the_seed(run):
     config, (network, _) = run.config(), run.load_network()
-    played = act(network, config.env_id, config.task_kwargs("test"), 7, seed=4)
+    played = act(network, config, 7, seed=4)
     episodes = config.task_for("test").sample_episodes(7, 4)
     np.testing.assert_array_equal(played.targets, episodes.targets)
     np.testing.assert_array_equal(played.scored, episodes.scored)

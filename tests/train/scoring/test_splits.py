@@ -11,6 +11,7 @@ from train.experiments.job import score
 from train.figures import runs as plot
 from train.figures.recording import record
 from train.figures.runs import plot_runs
+from train.parts import find_task
 from train.reinforcement import training as reinforcement
 from train.runs.run_folder import RLRunFolder
 from train.scoring import agents as rl_evaluation
@@ -18,7 +19,6 @@ from train.scoring.agents import evaluate_agent
 from train.scoring.networks import evaluate, probe_eta
 from train.splits import task_for
 from train.supervised import training as supervised
-from train.supervised.config import FewShotConfig
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,6 @@ def test_a_split_is_taken_by_its_name_where_a_task_says_nothing_of_it():
 
 
 def test_few_shot_runs_can_set_whatever_the_task_can():
-    """But the split, which the programs choose, and `flat`, which is for other libraries."""
-    ours, theirs = ({field.name for field in fields(kind)} for kind in (FewShotConfig, FewShot))
-    assert theirs - ours == {"split", "flat"}
+    """But the split, which the programs choose."""
+    theirs = {field.name for field in fields(FewShot)}
+    assert theirs - find_task("few-shot").options.keys() == {"split"}

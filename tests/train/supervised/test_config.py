@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.plastic.rules import RuleSettings
-from plastic_envs.tasks import Copy, CueReward, Regression
-from train.supervised.config import FewShotConfig, NetworkConfig, TrainConfig
+from plastic_envs.tasks import CueReward
+from train.network import NetworkConfig
+from train.supervised.config import TrainConfig
 
 
 def changed(config, path, value):
@@ -30,12 +30,13 @@ def changed(config, path, value):
     modulation=st.booleans(),
     task=st.sampled_from(
         [
-            {"task": "copy", "copy": Copy(length=3, delay=2)},
-            {"task": "cue-reward", "cue_reward": CueReward(noise=0.25)},
-            {"task": "regression", "regression": Regression(kind="mlp")},
-            {"task": "regression", "regression": Regression(input_size=3)},
-            {"task": "few-shot", "few_shot": FewShotConfig(n_way=3, source="arrays", root="a b")},
-            {"task": "few-shot", "schedule": "cosine", "few_shot": FewShotConfig(augment=True)},
+            {"task": "copy", "task_settings": {"length": 3, "delay": 2}},
+            {"task": "PlasticCopy-v0"},
+            {"task": "plastic_envs.tasks.copy:Copy", "task_settings": {"length": 3}},
+            {"task": "cue-reward", "task_settings": {"noise": 0.25}},
+            {"task": "regression", "task_settings": {"kind": "mlp", "input_size": 3}},
+            {"task": "few-shot", "task_settings": {"n_way": 3, "source": "arrays", "root": "a b"}},
+            {"task": "few-shot", "schedule": "cosine", "task_settings": {"augment": True}},
             {"task": "few-shot", "encoder_run": "runs/π", "fine_tune": True},
         ]
     ),
@@ -46,25 +47,40 @@ def changed(config, path, value):
 def test_settings_survive_json(
     rule, cell, base_eta, weight_clip, modulation, task, learning_rate, seed, threads
 ):
-    rates = RuleSettings(base_eta=base_eta, weight_clip=weight_clip, modulation=modulation)
-    network = NetworkConfig(rule=rule, cell=cell, plasticity=rates)
+    rates = {"base_eta": base_eta, "weight_clip": weight_clip, "modulation": modulation}
+    network = NetworkConfig(rule=rule, cell=cell, rule_settings=rates)
     config = TrainConfig(
         network=network, learning_rate=learning_rate, seed=seed, threads=threads, **task
     )
     assert TrainConfig.from_json(config.to_json()) == config
 
 
-def test_settings_of_other_tasks_are_not_written():
-    tasks = {"copy", "cue_reward", "few_shot", "regression"}
-    for task in ("regression", "few-shot"):
-        written = json.loads(TrainConfig(task=task).to_json())
-        assert tasks & written.keys() == {task.replace("-", "_")}
+@pytest.mark.parametrize("core", ["lstm", "gru", "rnn", "mlp", "prototypical"])
+def test_settings_of_other_cores_survive_json_and_have_no_rule_and_cell(core):
+    config = TrainConfig(task="few-shot", network=NetworkConfig(core=core))
+    assert TrainConfig.from_json(config.to_json()) == config
+    assert (config.network.rule, config.network.rule_settings) == (None, {})
+    assert (config.network.cell, config.network.cell_settings) == (None, {})
+
+
+def test_the_settings_of_the_chosen_parts_are_all_written():
+    config = TrainConfig(task="copy", network=NetworkConfig(core="gru"))
+    written = json.loads(config.to_json())
+    assert written["task_settings"] == {"length": 20, "dim": 1, "delay": 0}
+    assert written["network"]["core_settings"] == {"hidden_size": 128, "num_layers": 1}
+
+
+def test_images_are_not_read_before_the_task_is_made():
+    config = TrainConfig(task="few-shot", task_settings={"source": "omniglot", "root": "/nowhere"})
+    assert "split" not in config.task_settings
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        config.task_for("train")
 
 
 @pytest.mark.parametrize("encoder", ["conv4", "resnet12"])
-@pytest.mark.parametrize("model", ["plastic", "prototypical"])
-def test_the_settings_of_an_image_network_survive_json(encoder, model):
-    network = NetworkConfig(encoder=encoder, model=model, filters=7, rectify=True)
+@pytest.mark.parametrize("core", ["plastic", "prototypical"])
+def test_the_settings_of_an_image_network_survive_json(encoder, core):
+    network = NetworkConfig(encoder=encoder, core=core, filters=7, rectify=True)
     config = TrainConfig(task="few-shot", network=network)
     assert TrainConfig.from_json(config.to_json()) == config
 
@@ -74,8 +90,8 @@ def test_the_settings_of_an_image_network_survive_json(encoder, model):
     [
         ("learning_speed", 1, "learning_speed"),
         ("network.layers", 2, "layers"),
-        ("network.plasticity.rate", 2, "rate"),
-        ("cue_reward.colour", "red", "colour"),
+        ("network.rule_settings.rate", 2, "rate"),
+        ("task_settings.colour", "red", "colour"),
     ],
 )
 def test_an_unknown_setting_is_named(path, value, named):
@@ -87,8 +103,8 @@ def test_an_unknown_setting_is_named(path, value, named):
     ("path", "named"),
     [
         ("network", "NetworkConfig"),
-        ("network.plasticity", "RuleSettings"),
-        ("cue_reward", "CueReward"),
+        ("network.rule_settings", "rule_settings"),
+        ("task_settings", "task_settings"),
     ],
 )
 @pytest.mark.parametrize("value", [3, None, "text", []])
@@ -104,38 +120,72 @@ def test_what_is_no_json_object_is_refused(text):
 
 
 @pytest.mark.parametrize(
-    ("task", "others"),
+    ("settings", "message"),
     [
-        ("copy", {"cue_reward": CueReward(noise=0.2)}),
-        ("cue-reward", {"regression": Regression(kind="mlp")}),
-        ("regression", {"copy": Copy(length=3)}),
-        ("few-shot", {"copy": Copy(length=3)}),
-        ("copy", {"few_shot": FewShotConfig(n_way=3)}),
+        (
+            {"task": "copi"},
+            r"task must be one of 'copy', .*'module:name', got 'copi' \(did you mean",
+        ),
+        ({"task": "bandit"}, "plastic train-rl --env PlasticBandit-v0"),
+        (
+            {"task_settings": {"delay": 3}},
+            "task cue-reward has no setting 'delay'; its settings: num",
+        ),
+        ({"task_settings": {"nois": 3}}, r"no setting 'nois' \(did you mean noise\?\)"),
+        ({"task_settings": {"num_cues": 2.5}}, r"num_cues must be an integer .* got 2.5"),
+        ({"task_settings": {"split": "test"}}, "no setting 'split'"),
+        ({"task_settings": {"noise": float("inf")}}, "noise must be a finite number"),
     ],
 )
-def test_settings_of_another_task_are_refused(task, others):
-    [name] = others
-    expected = rf"\w+=.* of {name.replace('_', '-')} is set, but the task is '{task}'"
-    with pytest.raises(ValueError, match=expected):
-        TrainConfig(task=task, **others)
+def test_a_task_or_its_settings_that_do_not_exist_are_told(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"core": "transformer"}, "core must be one of 'plastic', 'lstm'"),
+        ({"rule": "heb"}, r"got 'heb' \(did you mean hebbian\?\)"),
+        ({"cell": "lstn"}, r"got 'lstn' \(did you mean lstm\?\)"),
+        (
+            {"core_settings": {"hiden_size": 3}},
+            r"core plastic has no setting 'hiden_size' \(did you",
+        ),
+        ({"core": "gru", "core_settings": {"extra_dim": 3}}, "core gru has no setting 'extra_dim'"),
+        ({"rule_settings": {"alpha": "twos"}}, "alpha must be one of 'random', .* got 'twos'"),
+        ({"core": "gru", "rule_settings": {"base_eta": 1.0}}, "core gru is made without a rule"),
+        ({"rule": None}, "rule must be given: core plastic"),
+        ({"cell_settings": {"gates": 2}}, "cell rnn has no setting 'gates'; its settings: none"),
+    ],
+)
+def test_parts_of_a_network_that_do_not_exist_are_told(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NetworkConfig(**settings)
 
 
 def test_the_defaults_are_those_of_the_paper():
     config = TrainConfig()
     assert (config.batch_size, config.learning_rate, config.weight_decay) == (64, 1e-3, 0)
     assert (config.max_grad_norm, config.loss_on) == (5, "task")
-    assert config.network.extra_dim == 4
-    assert config.network.plasticity == RuleSettings(
-        base_eta=0.1, base_decay=0.1, max_norm=1, weight_clip=None, modulation=True, alpha="random"
-    )
-    assert config.cue_reward == CueReward(num_cues=5, cue_size=14, noise=0.1, episode_length=20)
+    assert config.network.core_settings["extra_dim"] == 4
+    assert config.network.rule_settings == {
+        "base_eta": 0.1,
+        "base_decay": 0.1,
+        "max_norm": 1,
+        "weight_clip": None,
+        "modulation": True,
+        "alpha": "random",
+    }
+    task = CueReward(num_cues=5, cue_size=14, noise=0.1, episode_length=20)
+    assert config.task_for("train") == task
     assert config.loss_steps == "all"
     assert TrainConfig(task="copy").loss_steps == "scored"
     assert TrainConfig(task="regression").loss_steps == "scored"
     assert TrainConfig(task="few-shot").loss_steps == "scored"
     assert config.schedule == "constant"
-    few_shot = config.few_shot
-    assert (few_shot.n_way, few_shot.k_shot, few_shot.n_query) == (5, 1, 5)
+    few_shot = TrainConfig(task="few-shot").task_settings
+    assert [few_shot[name] for name in ("n_way", "k_shot", "n_query")] == [5, 1, 5]
     assert (config.network.encoder, config.network.filters) == ("conv4", 64)
 
 
@@ -153,7 +203,6 @@ def test_the_defaults_are_those_of_the_paper():
         ("learning_rate", float("nan")),
         ("max_grad_norm", 0.0),
         ("threads", 0),
-        ("task", "juggling"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(name, value):
@@ -184,29 +233,26 @@ def test_the_choice_of_loss_steps_overrules_the_task(task, loss_on):
 
 @pytest.mark.parametrize("task", ["copy", "cue-reward", "regression"])
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("model", "prototypical"), ("encoder", "resnet12"), ("filters", 32), ("rectify", True)],
+    ("name", "value"), [("encoder", "resnet12"), ("filters", 32), ("rectify", True)]
 )
 def test_settings_of_image_networks_are_for_images(task, name, value):
     network = NetworkConfig(**{name: value})
+    config = TrainConfig(task=task, network=network)
     with pytest.raises(ValueError, match=f"{name}={value!r} is set, but the task has no images"):
-        TrainConfig(task=task, network=network)
-    assert getattr(TrainConfig(task="few-shot", network=network).network, name) == value
+        network.build(config.task_for("train"), 0)
+    flat = TrainConfig(task="few-shot", task_settings={"flat": True}, network=network)
+    with pytest.raises(ValueError, match=f"{name}={value!r} is set, but the task has no images"):
+        network.build(flat.task_for("train"), 0)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "copy", "encoder_run": "runs/a"}, "encoder_run='runs/a', but .* no images"),
         ({"fine_tune": True}, "run as encoder_run"),
         ({"task": "copy", "fine_tune": True}, "run as encoder_run"),
         (
-            {"encoder_run": "a", "few_shot": FewShotConfig(augment=True)},
+            {"encoder_run": "a", "task_settings": {"augment": True}},
             "--augment. needs fine_tune",
-        ),
-        (
-            {"encoder_run": "a", "network": NetworkConfig(model="prototypical")},
-            "nothing to train",
         ),
     ],
 )
@@ -217,7 +263,7 @@ def test_settings_of_the_encoder_run_that_do_not_fit_are_refused(settings, messa
 
 @pytest.mark.parametrize(
     "settings",
-    [{"few_shot": FewShotConfig(augment=True)}, {"network": NetworkConfig(model="prototypical")}],
+    [{"task_settings": {"augment": True}}, {"network": NetworkConfig(core="prototypical")}],
 )
 def test_a_fine_tuned_encoder_may_be_augmented_and_prototypical(settings):
     config = TrainConfig(task="few-shot", encoder_run="a", fine_tune=True, **settings)
@@ -237,12 +283,13 @@ def test_filters_out_of_range_are_named_with_their_value(task, filters):
     ("path", "value"),
     [
         ("network.encoder", "vit"),
-        ("network.model", "none"),
+        ("network.core", "none"),
         ("network.filters", 2.5),
         ("network.rectify", 1),
-        ("few_shot.source", "web"),
-        ("few_shot.root", 3),
-        ("few_shot.augment", "yes"),
+        ("task_settings.source", 3),
+        ("task_settings.root", 3),
+        ("task_settings.augment", "yes"),
+        ("device", "tpu"),
         ("schedule", "linear"),
         ("encoder_run", 3),
     ],
@@ -261,7 +308,7 @@ def test_splits_differ_in_their_classes_and_training_alone_is_augmented(make_con
         "validation": False,
         "test": False,
     }
-    assert config.task_kwargs("test")["split"] == "test"
+    assert config.make_vec(2, "test").unwrapped.task.split == "test"
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1000])
@@ -287,13 +334,30 @@ def test_frozen_slow_weights_stay_and_plasticity_learns(rule, make_run):
     assert all(name.endswith("_alpha") or name == "output_weight" for name in changed)
 
 
+def test_without_plasticity_slow_weights_are_not_frozen():
+    network = NetworkConfig(rule="none", core_settings={"freeze_slow_weights": True})
+    with pytest.raises(ValueError, match="nothing to learn"):
+        network.build(TrainConfig(task="copy").task_for("train"), 0)
+    with pytest.raises(ValueError, match="core prototypical has no setting 'freeze_slow_weights'"):
+        NetworkConfig(core="prototypical", core_settings={"freeze_slow_weights": True})
+
+
+def test_a_prototypical_network_is_told_of_late_labels():
+    task = TrainConfig(task="few-shot", task_settings={"label_mode": "delayed"}).task_for("train")
+    with pytest.raises(ValueError, match=r"delayed must be True \(--delayed\)"):
+        NetworkConfig(core="prototypical").build(task, 0)
+    late = NetworkConfig(core="prototypical", core_settings={"delayed": True})
+    assert late.build(task, 0).delayed
+
+
 @pytest.mark.parametrize(
-    ("task", "network"),
+    ("settings", "name"),
     [
-        ("copy", NetworkConfig(rule="none", freeze_slow_weights=True)),
-        ("few-shot", NetworkConfig(model="prototypical", freeze_slow_weights=True)),
+        ({}, "cue-reward-gradient-rnn-128-seed0"),
+        ({"task": "plastic_envs.tasks.copy:Copy", "seed": 3}, "Copy-gradient-rnn-128-seed3"),
+        ({"network": NetworkConfig(core="gru")}, "cue-reward-gru-128-seed0"),
+        ({"network": NetworkConfig(core="prototypical")}, "cue-reward-prototypical-conv4-64-seed0"),
     ],
 )
-def test_without_plasticity_slow_weights_are_not_frozen(task, network):
-    with pytest.raises(ValueError, match="nothing to learn"):
-        TrainConfig(task=task, network=network)
+def test_a_run_is_named_by_its_parts(settings, name):
+    assert TrainConfig(**settings).name == name

@@ -12,7 +12,7 @@ from train.scoring.networks import evaluate
 from train.supervised.batches import inputs_of
 from train.supervised.training import train
 
-MODELS = [{}, {"model": "prototypical"}, {"model": "prototypical", "label_mode": "delayed"}]
+MODELS = [{}, {"core": "prototypical"}, {"core": "prototypical", "label_mode": "delayed"}]
 PLASTICITY = ["eta", "decay", "write_norm", "inner_loss"]
 
 
@@ -127,14 +127,14 @@ def test_the_oracle_is_the_nearest_neighbour_on_pixels_and_more_is_better(make_r
 
 
 def test_a_prototypical_network_is_told_by_its_encoder(make_run):
-    folder = make_run(task="few-shot", model="prototypical")
+    folder = make_run(task="few-shot", core="prototypical")
     assert isinstance(folder.load_network()[0], PrototypicalNetwork)
     result = evaluate(folder, num_episodes=2)
     assert (result["rule"], result["cell"], result["hidden_size"]) == ("prototypical", "conv4", 4)
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"model": "prototypical"}, {"encoder": "resnet12", "filters": 1}], ids=str
+    "settings", [{}, {"core": "prototypical"}, {"encoder": "resnet12", "filters": 1}], ids=str
 )
 def test_every_trained_parameter_moves(make_run, settings):
     folder = make_run(task="few-shot", learning_rate=1e-2, **settings)
@@ -165,7 +165,7 @@ def test_each_training_step_drops_by_a_seed_of_its_own(make_config, tmp_path, mo
 def test_the_training_classes_of_a_tiny_task_are_learned(make_config, tmp_path):
     config = make_config(
         "few-shot",
-        model="prototypical",
+        core="prototypical",
         filters=16,
         steps=60,
         batch_size=16,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from plastic_envs.tasks import Copy, SequenceTask
-from plastic_envs.tasks.base import at
+from plastic_envs.spaces import at
+from plastic_envs.tasks import SequenceTask
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
 from train.scoring.objectives import SquaredError, masked_mean
@@ -20,6 +20,7 @@ FIELDS = [
     "val_loss",
     "val_score",
     "eta",
+    "eta_before_clip",
     "decay",
     "write_norm",
     "inner_loss",
@@ -38,7 +39,7 @@ def start(config, path, **kwargs):
         *({"rule": r, "cell": c} for r in ("gradient", "hebbian", "none") for c in ("rnn", "lstm")),
         {"task": "few-shot"},
         {"task": "few-shot", "encoder": "resnet12", "filters": 1},  # it drops at random
-        {"task": "few-shot", "model": "prototypical", "augment": True},
+        {"task": "few-shot", "core": "prototypical", "augment": True},
     ],
     ids=str,
 )
@@ -87,7 +88,7 @@ def test_a_run_of_no_steps_scores_the_initial_network(make_run):
     ("best_of", "settings"),
     [
         (min, {"learning_rate": 3.0}),  # an error
-        (max, {"task": "few-shot", "model": "prototypical", "learning_rate": 0.1, "seed": 2}),
+        (max, {"task": "few-shot", "core": "prototypical", "learning_rate": 0.1, "seed": 2}),
     ],
     ids=str,
 )
@@ -208,7 +209,7 @@ def test_training_leaves_the_global_random_state_alone(make_config, tmp_path, se
 def test_a_tiny_task_is_learned(make_config, tmp_path, rule):
     config = make_config(
         "copy",
-        copy=Copy(length=1),
+        length=1,
         rule=rule,
         hidden_size=16,
         steps=150,
@@ -261,7 +262,7 @@ def test_tensorboard_has_the_metrics_and_a_figure(
     events = EventAccumulator(str(run.path)).Reload()
     tags = events.Tags()
     groups = {"train": ["loss", "grad_norm"], "val": ["loss", "score"]}
-    groups["plasticity"] = ["eta", "decay", "write_norm", "inner_loss"]
+    groups["probe"] = ["eta", "eta_before_clip", "decay", "write_norm", "inner_loss"]
     assert set(tags["scalars"]) == {f"{g}/{name}" for g, found in groups.items() for name in found}
     assert tags["images"] == ["episode"]
     assert [image.step for image in events.Images("episode")] == [0, 2, 4, 6]

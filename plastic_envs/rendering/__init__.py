@@ -1,0 +1,1 @@
+"""Pictures and texts of episodes: pure functions of arrays and labels, which know no task."""

@@ -1,0 +1,42 @@
+"""`plastic demo`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from train.commands.shared import print_json, to_go_on_again, warn_without_kernel
+from train.demo import DemoConfig, run_demo
+from train.wording import columns, counted, say
+
+
+def run(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = False) -> None:
+    """Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them.
+
+    Args:
+        config: Settings.
+        json: Print a JSON line per network.
+    """
+    warn_without_kernel()
+    with to_go_on_again():
+        results = run_demo(config, progress=sys.stderr.isatty())
+    first = results[0]
+    figure = Path(first["run"]).parent / "comparison.png"
+    if json:
+        for result in results:
+            print_json(result | {"figure": str(figure)})
+        return
+    episodes = counted(first["episodes"], "test episode")
+    rows = [("rule", "hidden", "score", "95 %", "seconds")]
+    rows += [
+        (
+            *(row["rule"], str(row["hidden_size"]), f"{row['score']:.3f}"),
+            *(f"± {row['interval']:.3f}", f"{row['seconds']:.0f}"),
+        )
+        for row in results
+    ]
+    rows += [(name, "", f"{first[name]:.3f}", "", "") for name in ("chance", "optimum")]
+    say(f"Cue-reward: mean squared error over the query half of {episodes}.")
+    say(columns(rows, numbers=True))
+    say(f"Learning curves: {figure}")

@@ -166,9 +166,10 @@ class AssociativeMemory(nn.Module):
             z = self.features(x)
         after = []
         for index, layer in enumerate(self.layers):
-            z = z if index == 0 else self._mixed(index - 1, z, read)
-            read, memory = layer.step(self._normed(index, z), memories[index])  # type: ignore[operator]
+            normed = self._normed(index, z)
+            read, memory = layer.step(normed, memories[index])  # type: ignore[operator]
             after.append(memory)
+            z = self._mixed(index, z, normed, read)
         return self._output(z, read), MemoryState(front, tuple(after))
 
     def forward(
@@ -219,25 +220,28 @@ class AssociativeMemory(nn.Module):
             z = self.features(x)
         after, probes = [], []
         for index, layer in enumerate(self.layers):
-            z = z if index == 0 else self._mixed(index - 1, z, read)
             normed, before = self._normed(index, z), None if state is None else state.layers[index]
             read, memory = layer(normed, before, starts)
             after.append(memory)
             if probe:
                 probes.append(layer.probe(normed, before, starts))  # type: ignore[operator]
+            z = self._mixed(index, z, normed, read)
         return self._output(z, read), MemoryState(front, tuple(after)), probes
 
     def _normed(self, index: int, z: Tensor) -> Tensor:
         return self.norms[index](z) if self.norms else z  # type: ignore[no-any-return]
 
-    def _mixed(self, index: int, z: Tensor, read: Tensor) -> Tensor:
-        both = torch.cat([self._normed(index, z), read], dim=-1)
-        return z + self.mixes[index](both)  # type: ignore[no-any-return]
+    def _mixed(self, index: int, z: Tensor, normed: Tensor, read: Tensor) -> Tensor:
+        """Return what the layer after this one sees; after the last one, z as it is."""
+        if index == len(self.mixes):
+            return z
+        return z + self.mixes[index](torch.cat([normed, read], dim=-1))  # type: ignore[no-any-return]
 
     def _output(self, z: Tensor, read: Tensor) -> Tensor:
         both = torch.cat([z, read], dim=-1)
         direct, hidden = self.head(both).split([self.output_size, self.readout.in_features], dim=-1)
-        return direct + self.readout(hidden.relu())  # type: ignore[no-any-return]
+        outputs: Tensor = direct + self.readout(hidden.relu())
+        return outputs
 
     def _initial_state(self, batch: int) -> MemoryState:
         front = self.features.initial_state(batch) if self.recurrent else ()  # type: ignore[operator]
@@ -327,7 +331,7 @@ def _features(features: Features, input_size: int, width: int) -> nn.Module:
 
 def _kinds(tree: Any) -> Any:
     """Return a tree, its leaves replaced by None: what can be compared."""
-    return map_tree(lambda leaf: None, tree)
+    return map_tree(lambda _: None, tree)
 
 
 def _same_kind(tree: Any, kind: Any) -> bool:
@@ -340,6 +344,4 @@ def _same_kind(tree: Any, kind: Any) -> bool:
             and tree.keys() == kind.keys()
             and all(_same_kind(tree[name], part) for name, part in kind.items())
         )
-    return (
-        type(tree) is type(kind) and len(tree) == len(kind) and all(map(_same_kind, tree, kind))
-    )
+    return type(tree) is type(kind) and len(tree) == len(kind) and all(map(_same_kind, tree, kind))

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from agents.memories.updates.update import Update, Write, transposed
-from plastic_envs.checks import check_choice, check_int
+from agents.memories.updates.update import Update, Write, frobenius, transposed
+from plastic_envs.checks import check_choice, check_int, check_number
 
 Match = Literal["dot", "distance"]
 
@@ -29,7 +29,7 @@ class AttentionState(NamedTuple):
 
 
 class Attention(Update):
-    """Softmax attention over the last steps of the episode: o = Σ_j v_j β_j e^{s_j} / Σ_j β_j e^{s_j}.
+    """Softmax attention over the episode: o = Σ_j v_j β_j e^{s_j} / Σ_j β_j e^{s_j}.
 
     s_j = κ q · k_j, or −κ ‖q − k_j‖²; β is a weight and not a scale of the value. κ is learned, per
     head. The oldest of more than `context` writes is lost.
@@ -42,7 +42,8 @@ class Attention(Update):
         value_size: Entries dv of values and reads.
         heads: Memories side by side.
         context: Writes that are remembered.
-        match: `"dot"`, with κ = 1/√dk at the start of training, or `"distance"`, with κ = 1.
+        match: By `"dot"` product or by `"distance"`.
+        kappa: κ at the start of training, above 0.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class Attention(Update):
         *,
         context: int = 128,
         match: Match = "dot",
+        kappa: float = 1.0,
     ) -> None:
         super().__init__(key_size, value_size, heads)
         self.context = check_int("context", context, minimum=1, maximum=2**20)
         self.match = check_choice("match", match, get_args(Match))
-        start = -0.5 * math.log(self.key_size) if match == "dot" else 0.0
+        start = math.log(check_number("kappa", kappa, above=0, maximum=1e6))
         self.log_kappa = nn.Parameter(torch.full((self.heads,), start))
 
     def initial_state(self, batch: int, like: Tensor) -> AttentionState:
@@ -86,7 +88,7 @@ class Attention(Update):
 
     def size_of(self, state: AttentionState) -> Tensor:
         """Return the Frobenius norm of the values, each scaled by its write strength."""
-        return (state.values * state.beta.unsqueeze(-1)).flatten(-2).norm(dim=-1)
+        return frobenius(state.values * state.beta.unsqueeze(-1))
 
     def forward(
         self,
@@ -117,12 +119,16 @@ class Attention(Update):
             age = place[asked].unsqueeze(-1) - place[held]
             seen = (age >= 0) & (age < self.context)
             if episode_starts is not None:
-                seen = seen & (episode[..., asked].unsqueeze(-1) == episode[..., held].unsqueeze(-2))
+                seen = seen & (
+                    episode[..., asked].unsqueeze(-1) == episode[..., held].unsqueeze(-2)
+                )
             scores = self._scores(write.q[:, :, start:stop], keys[:, :, held])
             scores = scores + log_beta[:, :, held].unsqueeze(-2)
             scores = scores.masked_fill(~seen, -math.inf)
             reads.append(scores.softmax(-1) @ values[:, :, held])
-        ends = [part[:, :, -self.context :] for part in (keys, values, log_beta.exp().unsqueeze(-1))]
+        ends = [
+            part[:, :, -self.context :] for part in (keys, values, log_beta.exp().unsqueeze(-1))
+        ]
         if episode_starts is not None:
             past = (episode[..., -self.context :] != episode[..., -1:]).unsqueeze(-1)
             ends = [part.masked_fill(past, 0) for part in ends]

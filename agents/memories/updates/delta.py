@@ -48,22 +48,21 @@ class Delta(Hebbian):
         outlasting = transposed(c.k * c.to_end.unsqueeze(-1))
         scores = c.q @ keys * c.decay
         targets = c.beta.unsqueeze(-1) * c.v
-        alone = state is None and c.k.shape[2] == 1
-        if alone:
+        if state is None and c.k.shape[2] == 1:  # there is no M₀
             changes = _solve(weights, targets)
-            return (
-                c.unfold(scores @ changes, write.k.shape[2]),
-                MatrixState((outlasting @ changes).squeeze(2)),
-            )
+            after = (outlasting @ changes).squeeze(2)
+            return c.unfold(scores @ changes, write.k.shape[2]), MatrixState(after)
         blind = (c.beta * c.from_start).unsqueeze(-1) * c.k
         solved = _solve(weights, torch.cat([targets, blind], dim=-1))
-        changes, lost = solved.split([self.value_size, self.key_size], dim=-1)
+        changes, lost = torch.split(solved, [self.value_size, self.key_size], dim=-1)
         unchanged = torch.eye(self.key_size, dtype=c.k.dtype, device=c.k.device)
         matrices = c.kept[..., None, None] * unchanged - outlasting @ lost
         before, after = carry(matrices, outlasting @ changes, state and state.M)
-        assert before is not None  # not alone
-        changes = changes - lost @ before
-        reads = (c.q * c.from_start.unsqueeze(-1)) @ before + scores @ changes
+        if before is not None:
+            changes = changes - lost @ before
+        reads = scores @ changes
+        if before is not None:
+            reads = reads + (c.q * c.from_start.unsqueeze(-1)) @ before
         return c.unfold(reads, write.k.shape[2]), MatrixState(after)
 
 
@@ -90,4 +89,5 @@ class GatedDelta(Delta):
 
 def _solve(weights: Tensor, right: Tensor) -> Tensor:
     """Solve (I + strictly lower triangle of the weights) X = right."""
-    return torch.linalg.solve_triangular(weights, right, upper=False, unitriangular=True)
+    solved: Tensor = torch.linalg.solve_triangular(weights, right, upper=False, unitriangular=True)
+    return solved

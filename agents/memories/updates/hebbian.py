@@ -10,6 +10,7 @@ from agents.memories.updates.update import (
     Write,
     carry,
     cut,
+    frobenius,
     transposed,
 )
 
@@ -57,7 +58,7 @@ class Hebbian(Update):
 
     def size_of(self, state: MatrixState) -> Tensor:
         """Return the Frobenius norm of M."""
-        return state.M.flatten(-2).norm(dim=-1)
+        return frobenius(state.M)
 
 
 def kept(write: Write, memory: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from agents.memories.updates.hebbian import kept
-from agents.memories.updates.update import Chunks, Update, Write, carry, cut, transposed
+from agents.memories.updates.update import Chunks, Update, Write, carry, cut, frobenius, transposed
 from plastic_envs.checks import check_number
 
 _CHUNK = 40  # steps
@@ -49,7 +49,7 @@ class Mesa(Update):
         heads: int,
         *,
         keep: float = 1.0,
-        ridge: float = 1.0,
+        ridge: float = 0.1,
         least_ridge: float = 1e-3,
     ) -> None:
         super().__init__(key_size, value_size, heads, keep=keep)
@@ -87,7 +87,7 @@ class Mesa(Update):
     def size_of(self, state: MesaState) -> Tensor:
         """Return the Frobenius norm of M = (H + Λ)⁻¹ G."""
         factor = _factor(state.H + torch.diag_embed(self.ridge))
-        return torch.cholesky_solve(state.G, factor).flatten(-2).norm(dim=-1)
+        return frobenius(torch.cholesky_solve(state.G, factor))
 
     def forward(
         self,
@@ -105,9 +105,11 @@ class Mesa(Update):
         first = None if state is None else torch.cat(state, dim=-1)
         before, after = carry(c.kept[..., None, None], added, first)
         sizes = [self.key_size, self.value_size]
-        sums = None if before is None else MesaState(*before.split(sizes, dim=-1))
+        sums = None if before is None else MesaState(*torch.split(before, sizes, dim=-1))
         compute = self._dual if write.log_gamma is None else self._solves
-        return c.unfold(compute(c, sums), write.k.shape[2]), MesaState(*after.split(sizes, dim=-1))
+        return c.unfold(compute(c, sums), write.k.shape[2]), MesaState(
+            *torch.split(after, sizes, dim=-1)
+        )
 
     def _dual(self, c: Chunks, before: MesaState | None) -> Tensor:
         """Read [B, H, N, C, dv] for γ = 1, by a solve of the size of a chunk.
@@ -127,8 +129,8 @@ class Mesa(Update):
             both = torch.cat([k, q], dim=-2)
             known = both @ transposed(inverse)
             stays = torch.cat([c.from_start, c.from_start], dim=-1).unsqueeze(-1)
-            held, prior = (known @ (inverse @ before.G) * stays).split(steps, dim=-2)
-            k, q = torch.where(stays > 0, known, both * scale).split(steps, dim=-2)
+            held, prior = torch.split(known @ (inverse @ before.G) * stays, steps, dim=-2)
+            k, q = torch.split(torch.where(stays > 0, known, both * scale), steps, dim=-2)
             v = v - held
         pairs = torch.cat([k, v], dim=-1) * (0.5 * c.log_beta).exp().unsqueeze(-1)
         return _Dual.apply(pairs, q, c.decay) + prior  # type: ignore[no-any-return,no-untyped-call]
@@ -139,7 +141,7 @@ class Mesa(Update):
         matrices = shares @ (c.k.unsqueeze(-1) * c.k.unsqueeze(-2)).flatten(-2)
         if before is not None:
             matrices = matrices + c.from_start.unsqueeze(-1) * before.H.flatten(-2).unsqueeze(-2)
-        matrices = matrices.unflatten(-1, (self.key_size, self.key_size))
+        matrices = matrices.view(*matrices.shape[:-1], self.key_size, self.key_size)
         inverse = _inverse_factor(matrices + torch.diag_embed(self.ridge)[:, None, None])
         x = (transposed(inverse @ c.q.unsqueeze(-1)) @ inverse).squeeze(-2)  # (H + Λ)⁻¹ q
         reads = x @ transposed(c.k) * shares @ c.v
@@ -148,7 +150,7 @@ class Mesa(Update):
 
 def _factor(matrix: Tensor) -> Tensor:
     """Return the lower Cholesky factor; of a matrix with NaN, NaN and no error."""
-    factor, _ = torch.linalg.cholesky_ex(matrix)
+    factor: Tensor = torch.linalg.cholesky_ex(matrix).L
     return factor
 
 
@@ -182,7 +184,8 @@ class _InverseFactor(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        whole = _factor_gradient(*ctx.saved_tensors, grad)
+        (inverse,) = ctx.saved_tensors
+        whole = _factor_gradient(inverse, grad)
         return 0.5 * (whole + transposed(whole))
 
 

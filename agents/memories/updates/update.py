@@ -159,7 +159,7 @@ def cut(write: Write, episode_starts: Tensor | None, longest: int) -> Chunks:
     def fold(part: Tensor, dim: int, value: float = 0.0) -> Tensor:
         if fill:
             part = nn.functional.pad(part, (*[0, 0] * (part.dim() - 1 - dim), 0, fill), value=value)
-        return part.unflatten(dim, (count, length))
+        return part.reshape(*part.shape[:dim], count, length, *part.shape[dim + 1 :])
 
     k, q, v = (fold(part, 2) for part in (write.k, write.q, write.v))
     log_beta = fold(write.log_beta, 2, -math.inf)
@@ -203,6 +203,12 @@ def carry(kept: Tensor, added: Tensor, first: Tensor | None) -> tuple[Tensor | N
         share = kept[:, :, n]
         memory = (share @ memory if matrices else share * memory) + added[:, :, n]
     return torch.stack(before, dim=2), memory
+
+
+def frobenius(matrix: Tensor) -> Tensor:
+    """Return the Frobenius norm of matrices."""
+    norm: Tensor = torch.linalg.matrix_norm(matrix)
+    return norm
 
 
 def transposed(matrix: Tensor) -> Tensor:

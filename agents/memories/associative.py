@@ -229,7 +229,7 @@ class AssociativeMemory(nn.Module):
         return self._output(z, read), MemoryState(front, tuple(after)), probes
 
     def _normed(self, index: int, z: Tensor) -> Tensor:
-        return self.norms[index](z) if self.norms else z  # type: ignore[no-any-return]
+        return self.norms[index](z) if self.norms else z
 
     def _mixed(self, index: int, z: Tensor, normed: Tensor, read: Tensor) -> Tensor:
         """Return what the layer after this one sees; after the last one, z as it is."""

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from agents.memories import naive
 from agents.memories.updates import Update, Write
 
-_LEAST_LOG_BETA = -60.0  # so that a write never is exactly nothing, which stands for an empty place
-
 
 class MemoryProbes(NamedTuple):
     """What a memory did at each step [B, T], means over heads and layers.
@@ -39,24 +37,26 @@ class MemoryLayer(nn.Module):
         super().__init__()
         self.update = update
         heads = update.heads
-        self._sizes = [heads * update.key_size] * 2 + [heads * update.value_size]
+        self._sizes = [2 * heads * update.key_size, heads * update.value_size]
         self._sizes += [heads] * (2 if update.gated else 1)
         self.project = nn.Linear(features, sum(self._sizes))
         self._scale = math.log(update.largest_write)
 
     def writes(self, z: Tensor) -> Write:
         """Return what features [B, (T,) features] write into the memory."""
-        heads = self.update.heads
-        k, q, v, beta, *gate = (
-            part.unflatten(-1, (heads, -1)).movedim(-2, 1)
-            for part in self.project(z).split(self._sizes, dim=-1)
-        )
+        heads, sequence = self.update.heads, z.dim() == 3
+        pairs, v, *scalars = self.project(z).split(self._sizes, dim=-1)
+        lead = z.shape[:-1]
+        pairs, v = pairs.view(*lead, 2 * heads, -1), v.view(*lead, heads, -1)
+        if sequence:  # heads before time
+            pairs, v, *scalars = (part.transpose(1, 2) for part in (pairs, v, *scalars))
         if self.update.unit_keys:
-            k, q = _unit(k), _unit(q)
-        log_beta = nn.functional.logsigmoid(beta.squeeze(-1)).clamp_min(_LEAST_LOG_BETA)
+            pairs = _unit(pairs)
+        k, q = pairs.split(heads, dim=1)
+        log_beta = nn.functional.logsigmoid(scalars[0])
         if self._scale:
             log_beta = log_beta + self._scale
-        log_gamma = self.update.log_gamma(gate[0].squeeze(-1) if gate else None, log_beta)
+        log_gamma = self.update.log_gamma(scalars[1] if len(scalars) > 1 else None, log_beta)
         return Write(k, q, v, log_beta, log_gamma)
 
     def step(self, z: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -12,6 +12,7 @@ from plastic_envs.checks import check_choice, check_int, check_number
 Match = Literal["dot", "distance"]
 
 _BLOCK = 128  # queries at a time
+_LEAST = -60.0  # log β, so that a write is never exactly nothing, which stands for an empty place
 
 
 class AttentionState(NamedTuple):
@@ -70,7 +71,11 @@ class Attention(Update):
 
     def step(self, write: Write, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """Write, then read: the memory's equation."""
-        new = write.k.unsqueeze(-2), write.v.unsqueeze(-2), write.log_beta.exp().unsqueeze(-1)
+        new = (
+            write.k.unsqueeze(-2),
+            write.v.unsqueeze(-2),
+            write.log_beta.clamp_min(_LEAST).exp().unsqueeze(-1),
+        )
         state = AttentionState(
             *(torch.cat([old[:, :, 1:], part], 2) for old, part in zip(state, new, strict=True))
         )
@@ -101,7 +106,7 @@ class Attention(Update):
         if state is None and steps > self.context:
             state = self.initial_state(len(write.k), write.k)
         before = 0 if state is None else self.context
-        keys, values, log_beta = write.k, write.v, write.log_beta
+        keys, values, log_beta = write.k, write.v, write.log_beta.clamp_min(_LEAST)
         if state is not None:
             keys = torch.cat([state.keys, keys], dim=2)
             values = torch.cat([state.values, values], dim=2)

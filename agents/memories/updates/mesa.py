@@ -107,11 +107,11 @@ class Mesa(Update):
         sizes = [self.key_size, self.value_size]
         sums = None if before is None else MesaState(*torch.split(before, sizes, dim=-1))
         compute = self._dual if write.log_gamma is None else self._solves
-        return c.unfold(compute(c, sums), write.k.shape[2]), MesaState(
+        return c.unfold(compute(c, pairs, sums), write.k.shape[2]), MesaState(
             *torch.split(after, sizes, dim=-1)
         )
 
-    def _dual(self, c: Chunks, before: MesaState | None) -> Tensor:
+    def _dual(self, c: Chunks, pairs: Tensor, before: MesaState | None) -> Tensor:
         """Read [B, H, N, C, dv] for γ = 1, by a solve of the size of a chunk.
 
         With P = (H + Λ)⁻¹ and M = P G from before the chunk, S = diag √β and K_ij = k_i · P k_j,
@@ -119,23 +119,23 @@ class Mesa(Update):
         L x_i = S (k · P q_i): the leading part of a Cholesky factor is the factor of the leading
         part, so that one factor serves every step. The eigenvalues of I + S K S are at least 1.
         """
-        steps, k, q, v = c.k.shape[-2], c.k, c.q, c.v
+        root = (0.5 * c.log_beta).exp().unsqueeze(-1)
         scale = self.ridge.rsqrt()[:, None, None]
-        prior: Tensor | float = 0.0
         if before is None:  # P is Λ⁻¹
-            k, q = k * scale, q * scale
-        else:
-            inverse = _inverse_factor(before.H + torch.diag_embed(self.ridge).unsqueeze(1))
-            both = torch.cat([k, q], dim=-2)
-            known = both @ transposed(inverse)
-            stays = torch.cat([c.from_start, c.from_start], dim=-1).unsqueeze(-1)
-            held, prior = torch.split(known @ (inverse @ before.G) * stays, steps, dim=-2)
-            k, q = torch.split(torch.where(stays > 0, known, both * scale), steps, dim=-2)
-            v = v - held
-        pairs = torch.cat([k, v], dim=-1) * (0.5 * c.log_beta).exp().unsqueeze(-1)
-        return _Dual.apply(pairs, q, c.decay) + prior  # type: ignore[no-any-return,no-untyped-call]
+            pairs = pairs * nn.functional.pad(scale, (0, self.value_size), value=1.0)
+            reads: Tensor = _Dual.apply(pairs * root, c.q * scale, c.decay)  # type: ignore[no-untyped-call]
+            return reads
+        inverse = _inverse_factor(before.H + torch.diag_embed(self.ridge).unsqueeze(1))
+        steps, both = c.k.shape[-2], torch.cat([c.k, c.q], dim=-2)
+        known = both @ transposed(inverse)
+        stays = torch.cat([c.from_start, c.from_start], dim=-1).unsqueeze(-1)
+        held, prior = torch.split(known @ (inverse @ before.G) * stays, steps, dim=-2)
+        k, q = torch.split(torch.where(stays > 0, known, both * scale), steps, dim=-2)
+        pairs = torch.cat([k, c.v - held], dim=-1)
+        reads = _Dual.apply(pairs * root, q, c.decay)  # type: ignore[no-untyped-call]
+        return reads + prior
 
-    def _solves(self, c: Chunks, before: MesaState | None) -> Tensor:
+    def _solves(self, c: Chunks, pairs: Tensor, before: MesaState | None) -> Tensor:
         """Read [B, H, N, C, dv] by a solve [dk, dk] at every step."""
         shares = c.decay * c.beta.unsqueeze(-2)  # [B, H, N, step, step written]
         matrices = shares @ (c.k.unsqueeze(-1) * c.k.unsqueeze(-2)).flatten(-2)
@@ -144,7 +144,7 @@ class Mesa(Update):
         matrices = matrices.view(*matrices.shape[:-1], self.key_size, self.key_size)
         inverse = _inverse_factor(matrices + torch.diag_embed(self.ridge)[:, None, None])
         x = (transposed(inverse @ c.q.unsqueeze(-1)) @ inverse).squeeze(-2)  # (H + Λ)⁻¹ q
-        reads = x @ transposed(c.k) * shares @ c.v
+        reads: Tensor = x @ transposed(c.k) * shares @ c.v
         return reads if before is None else reads + (x * c.from_start.unsqueeze(-1)) @ before.G
 
 
@@ -163,13 +163,13 @@ def _inverted_factor(matrix: Tensor) -> Tensor:
 
 
 def _factor_gradient(inverse: Tensor, grad: Tensor) -> Tensor:
-    """Return −Wᵀ Φ(∂W Wᵀ) W; its symmetric part is the derivative by A.
+    """Return Wᵀ Φ(∂W Wᵀ) W; minus its symmetric part is the derivative by A.
 
     Φ takes the lower triangle and half of the diagonal.
     """
-    inner = (grad @ transposed(inverse)).tril()
+    inner = (grad @ transposed(inverse)).tril_()
     inner.diagonal(dim1=-2, dim2=-1).mul_(0.5)
-    return -transposed(inverse) @ (inner @ inverse)
+    return transposed(inverse) @ (inner @ inverse)
 
 
 class _InverseFactor(torch.autograd.Function):
@@ -186,7 +186,7 @@ class _InverseFactor(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         whole = _factor_gradient(inverse, grad)
-        return 0.5 * (whole + transposed(whole))
+        return -0.5 * (whole + transposed(whole))
 
 
 def _inverse_factor(matrix: Tensor) -> Tensor:
@@ -223,5 +223,5 @@ class _Dual(torch.autograd.Function):
         by_gram = _factor_gradient(inverse, by_solved @ transposed(pairs))
         by_gram = (by_gram + transposed(by_gram)).mul_(decay + transposed(decay.tril(-1)))
         by_pairs = transposed(inverse) @ by_solved
-        by_pairs[..., :size] += by_gram @ pairs[..., :size]
+        by_pairs[..., :size] -= by_gram @ pairs[..., :size]
         return by_pairs, by_scores @ keys, None

@@ -106,13 +106,12 @@ class Mesa(Update):
         before, after = carry(c.kept[..., None, None], added, first)
         sizes = [self.key_size, self.value_size]
         sums = None if before is None else MesaState(*torch.split(before, sizes, dim=-1))
-        compute = self._dual if write.log_gamma is None else self._solves
-        return c.unfold(compute(c, pairs, sums), write.k.shape[2]), MesaState(
-            *torch.split(after, sizes, dim=-1)
-        )
+        reads = self._dual(c, pairs, sums) if write.log_gamma is None else self._solves(c, sums)
+        final = MesaState(*torch.split(after, sizes, dim=-1))
+        return c.unfold(reads, write.k.shape[2]), final
 
     def _dual(self, c: Chunks, pairs: Tensor, before: MesaState | None) -> Tensor:
-        """Read [B, H, N, C, dv] for γ = 1, by a solve of the size of a chunk.
+        """Read [B, H, N, C, dv] for γ = 1, by a solve of the size of a chunk; pairs are [k, v].
 
         With P = (H + Λ)⁻¹ and M = P G from before the chunk, S = diag √β and K_ij = k_i · P k_j,
         step i reads Mᵀ q_i + Σ_{j ≤ i} x_ji y_j, where L Lᵀ = I + S K S, L y = S (V − K M) and
@@ -135,7 +134,7 @@ class Mesa(Update):
         reads = _Dual.apply(pairs * root, q, c.decay)  # type: ignore[no-untyped-call]
         return reads + prior
 
-    def _solves(self, c: Chunks, pairs: Tensor, before: MesaState | None) -> Tensor:
+    def _solves(self, c: Chunks, before: MesaState | None) -> Tensor:
         """Read [B, H, N, C, dv] by a solve [dk, dk] at every step."""
         shares = c.decay * c.beta.unsqueeze(-2)  # [B, H, N, step, step written]
         matrices = shares @ (c.k.unsqueeze(-1) * c.k.unsqueeze(-2)).flatten(-2)

@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard agents/plastic/ops/cpu/csrc/*)
 GYMNASIUM_LOW := 1.2.2
 
-.PHONY: help demo test test-slow test-gymnasium-low lint type format bench clean
+.PHONY: help demo test test-slow test-gymnasium-low lint type format bench results clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -26,6 +26,9 @@ test-slow: $(VENV)/slow.stamp  ## run the tests that take longer
 
 test-gymnasium-low: $(VENV)-low/dev.stamp  ## run the environment tests on an older Gymnasium
 	$(VENV)-low/bin/python -m pytest -n 2 tests/plastic_envs $(ARGS)
+
+results: $(VENV)/run.stamp  ## write docs/results.md and its figures, of the records in results/
+	$(BIN)/plastic report --records results --docs docs
 
 lint: $(VENV)/dev.stamp  ## check style
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Things of the user's own, named `module:name`."""
 
+import difflib
 import importlib
 import traceback
 from pathlib import Path
@@ -30,7 +31,9 @@ def import_named(what: str, name: str) -> Any:
         if not hasattr(found, part):
             file = getattr(found, "__file__", None)
             there = "" if file is None else f" ({file})"
-            raise ValueError(f"{what} {name}: {module}{there} has no {shown(path)}")
+            meant = difflib.get_close_matches(part, [n for n in dir(found) if n[0] != "_"], 1)
+            hint = f" (did you mean {meant[0]}?)" if meant else ""
+            raise ValueError(f"{what} {name}: {module}{there} has no {shown(path)}{hint}")
         found = getattr(found, part)
     return found
 

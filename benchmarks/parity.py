@@ -127,9 +127,13 @@ def _errors(actual: Results, expected: Results) -> dict[str, float]:
 def own_errors() -> Iterator[tuple[str, Errors]]:
     """Yield, for small random cases, a name and the error of each number against `naive`."""
     rules = [rule for rule in RULES.values() if rule.plastic]
-    alphas: tuple[AlphaInit, ...] = ("random", "off")
-    axes = itertools.product(CELLS, rules, (True, False), (1.0, 0.05), alphas)
-    for index, (cell, rule_class, modulation, max_norm, alpha) in enumerate(axes):
+    settings: tuple[tuple[bool, float, AlphaInit], ...] = (
+        (True, 1.0, "random"),
+        (False, 0.05, "random"),
+        (True, 0.05, "off"),
+    )
+    cases = itertools.product(CELLS, rules, settings)
+    for index, (cell, rule_class, (modulation, max_norm, alpha)) in enumerate(cases):
         rule = rule_class(base_eta=0.3, modulation=modulation, max_norm=max_norm, alpha=alpha)
         generator = torch.Generator().manual_seed(index)
         net = PlasticNetwork(4, 2, 7, cell, rule, generator=generator).double()

@@ -30,20 +30,10 @@ def main() -> None:
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
     _draw("regression-oracle", "PlasticRegression-v0", steps=36, oracle=True)
     _draw("few-shot-pixels", "PlasticFewShot-v0", steps=8, oracle=True, split="test")
-    _draw_played("bandit-oracle", "PlasticBandit-v0", steps=70)
-    _draw_played("target-search-oracle", "PlasticTargetSearch-v0", steps=70)
-    _draw_played("maze-oracle", "PlasticMaze-v0", steps=70)
+    _draw("bandit-oracle", "PlasticBandit-v0", steps=70, oracle=True)
+    _draw("target-search-oracle", "PlasticTargetSearch-v0", steps=70, oracle=True)
+    _draw("maze-oracle", "PlasticMaze-v0", steps=70, oracle=True)
     _draw_glyphs(rows=12, columns=20)
-
-
-def _draw_played(name: str, env_id: str, *, steps: int, **kwargs: Any) -> None:
-    """Draw an episode of an interactive task, as its oracle plays it."""
-    env = gym.make(env_id, render_mode="rgb_array", **kwargs)
-    env.reset(seed=1)
-    task = plastic_envs.make_task(env_id, **kwargs)
-    for action in task.play(task.oracle(), 1, seed=1).actions[0, :steps]:
-        env.step(action)
-    Image.fromarray(env.render()).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs: Any) -> None:
@@ -51,9 +41,10 @@ def _draw(name: str, env_id: str, *, steps: int, oracle: bool = False, **kwargs:
     env.reset(seed=1)
     env.action_space.seed(0)
     task = plastic_envs.make_task(env_id, **kwargs)
-    answers = task.oracle(task.sample_episodes(1, seed=1).observations)[0]
+    player = task.oracle_player() if oracle else None
+    actions = None if player is None else task.play(player, 1, seed=1).actions[0]
     for step in range(steps):
-        env.step(answers[step] if oracle else env.action_space.sample())
+        env.step(env.action_space.sample() if actions is None else actions[step])
     Image.fromarray(env.render()).save(IMAGES / f"{name}.png", optimize=True)
 
 

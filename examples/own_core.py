@@ -14,10 +14,7 @@ State = dict[str, Tensor]
 
 
 class LinearAttention(nn.Module):
-    """y_t = φ(q_t) S_t / φ(q_t)·z_t, S_t = Σ φ(k_s) v_sᵀ, z_t = Σ φ(k_s) over s ≤ t; φ = elu + 1.
-
-    One head of Katharopoulos et al., arXiv 2006.16236.
-    """
+    """y_t = φ(q_t) Σ φ(k_s) v_sᵀ / φ(q_t)·Σ φ(k_s), s ≤ t, φ = elu + 1 (arXiv 2006.16236)."""
 
     def __init__(self, input_size: int, width: int) -> None:
         super().__init__()

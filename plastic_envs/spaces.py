@@ -93,11 +93,11 @@ def rows_of_numbers(array: NDArray[Any]) -> NDArray[Any]:
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
-def labels_of(space: spaces.Space[Any], name: str = "") -> list[str]:
+def labels_of(space: spaces.Space[Any], name: str = "input") -> list[str]:
     """Name each column of `table`."""
     if isinstance(space, spaces.Dict):
         return [label for key, part in space.items() for label in labels_of(part, key)]
-    return [f"{name} {k}".strip() for k in range(math.prod(space.shape or ()))]
+    return [f"{name} {k}" for k in range(math.prod(space.shape or ()))]
 
 
 def as_answer(

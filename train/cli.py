@@ -38,7 +38,7 @@ COMMANDS = {
     "evaluate": "Score a trained network or agent on test episodes.",
     "plot": "Draw learning curves and plasticity rates of runs of one task.",
     "demo": "Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them.",
-    "reproduce": "Run experiments of the paper: what is missing is run, what was cut off goes on.",
+    "reproduce": "Run experiments: what is missing is run, what was cut off goes on.",
     "report": "Write a page of figures and tables of what was reproduced.",
 }
 """The subcommands, each a file of `train.commands`, with what they do."""

@@ -126,11 +126,11 @@ class NetworkConfig:
         """
         generator = torch.Generator().manual_seed(seed)
         encoder, size = None, _entries(task)
-        if shows_images(task):
+        if shows_images(task.observation_space):
             encoder = self._encoder(task, generator)
             size = self._width
         else:
-            self._check_no_images()
+            self.check_no_images()
         return make_core(
             self.core,
             size,
@@ -169,23 +169,32 @@ class NetworkConfig:
             images, self._width, labels, rectify=self.rectify, generator=generator
         )
 
-    def _check_no_images(self) -> None:
-        for name in ("encoder", "filters", "rectify"):
-            value = getattr(self, name)
-            if value != getattr(NetworkConfig, name):
-                raise ValueError(f"{name}={shown(value)} is set, but the task has no images")
+    @property
+    def image_settings(self) -> dict[str, Any]:
+        """The settings of the image encoder that are not the defaults."""
+        names = ("encoder", "filters", "rectify")
+        settings = {name: getattr(self, name) for name in names}
+        return {k: value for k, value in settings.items() if value != getattr(NetworkConfig, k)}
+
+    def check_no_images(self) -> None:
+        """Check that nothing is set of an encoder of images.
+
+        Raises:
+            ValueError: If something is.
+        """
+        for name, value in self.image_settings.items():
+            raise ValueError(f"{name}={shown(value)} is set, but the task has no images")
 
 
-def shows_images(task: SequenceTask) -> bool:
-    """Say whether a task shows labelled images, each with the label beside it."""
-    space = task.observation_space
+def shows_images(space: spaces.Space[Any]) -> bool:
+    """Say whether observations are labelled images: each with its label beside it."""
     return isinstance(space, spaces.Dict) and set(space.spaces) == {"image", "label"}
 
 
 def _entries(task: SequenceTask) -> int:
     """Return the entries of an observation."""
     space = task.observation_space
-    if not shows_images(task) and (not isinstance(space, spaces.Box) or len(space.shape) != 1):
+    if not shows_images(space) and (not isinstance(space, spaces.Box) or len(space.shape) != 1):
         raise ValueError(
             "a network takes observations that are vectors, or images with labels, and not "
             f"{space}: give the task another observation space"

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -111,7 +111,7 @@ class Part:
 
     def takes(self, name: str) -> bool:
         """Say whether it is made with an argument of a name, such as the rule of a core."""
-        return name in inspect.signature(self.factory).parameters
+        return name in _parameters(self.factory)
 
     def arguments(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return complete settings as the factory takes them: texts that are paths, as paths."""
@@ -180,16 +180,12 @@ def find_core(name: str) -> Part:
     if not is_import_name(name) and name not in CORES:
         raise ValueError(_unknown("core", name, CORES))
     factory = factory_of(name)
-    first = next(iter(inspect.signature(factory).parameters), None)
+    first = next(iter(_parameters(factory)), None)
     if first != "input_size":  # what a run folder of somebody else's names is called by no mistake
         raise ValueError(
             f"core {name} must be a function or class whose first argument is input_size"
         )
-    options = {}
-    for option, (kind, default) in core_options(name).items():
-        if (known := _option(kind, default)) is not None:
-            options[option] = known
-    return Part("core", name, factory, options)
+    return Part("core", name, factory, _core_options(factory))
 
 
 def find_rule(name: str) -> Part:
@@ -213,7 +209,8 @@ def find_cell(name: str) -> Part:
 def differences(config: Any) -> dict[str, Any]:
     """Return the settings of a run that differ from the defaults, by their dotted names.
 
-    The settings of parts are compared with the defaults of these very parts.
+    The settings of parts are compared with the defaults of these very parts, as far as they are
+    others than by default. `train.settings.changed` makes the same of them.
     """
     places = {"network.": config.network.parts}
     if hasattr(config, "task_part"):
@@ -221,8 +218,9 @@ def differences(config: Any) -> dict[str, Any]:
     defaults = flat(type(config)())
     for place, parts in places.items():
         for kind, part in parts.items():
-            options = part.options.items()
-            defaults |= {f"{place}{kind}_settings.{name}": o.default for name, o in options}
+            if defaults[f"{place}{kind}"] != part.name:
+                options = part.options.items()
+                defaults |= {f"{place}{kind}_settings.{name}": o.default for name, o in options}
     return {name: value for name, value in flat(config).items() if defaults.get(name) != value}
 
 
@@ -281,6 +279,33 @@ def _options(
         given: Defaults in place of its own.
         without: Names to leave out.
     """
+    options = {}
+    for name, (hint, default) in _declared(kind).items():
+        known = _option(hint, (given or {}).get(name, default))
+        if known is not None and name not in without:
+            options[name] = known
+    return options
+
+
+@cache
+def _parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a factory, which are looked up once."""
+    return inspect.signature(factory).parameters
+
+
+@cache
+def _core_options(factory: Any) -> dict[str, Option]:
+    """Return the options of a core's factory."""
+    options = {}
+    for option, (kind, default) in core_options(factory).items():
+        if (known := _option(kind, default)) is not None:
+            options[option] = known
+    return options
+
+
+@cache
+def _declared(kind: type) -> dict[str, tuple[Any, Any]]:
+    """Return type and default of what a class can be made with, by name."""
     found: dict[str, tuple[Any, Any]] = {}
     if is_dataclass(kind):
         hints = get_type_hints(kind)
@@ -295,12 +320,7 @@ def _options(
         for name, parameter in inspect.signature(kind, eval_str=True).parameters.items():
             if parameter.kind not in many:
                 found[name] = (parameter.annotation, parameter.default)
-    options = {}
-    for name, (hint, default) in found.items():
-        known = _option(hint, (given or {}).get(name, default))
-        if known is not None and name not in without:
-            options[name] = known
-    return options
+    return found
 
 
 def _option(hint: Any, default: Any) -> Option | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -37,7 +38,7 @@ def check_settings(settings: Any, **limits: dict[str, Any]) -> None:
     Raises:
         ValueError: If one is not.
     """
-    for name, hint in get_type_hints(type(settings)).items():
+    for name, hint in _hints(type(settings)).items():  # type: ignore[arg-type]
         value = getattr(settings, name)
         if not is_dataclass(hint):
             value = checked(name, value, hint, limits.get(name, {}))
@@ -217,6 +218,12 @@ def near(name: object, known: Any) -> str:
     """Return, for the end of an error message, which of some names may have been meant."""
     matches = get_close_matches(str(name), list(known), 1)
     return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields, which are looked up once."""
+    return get_type_hints(kind)
 
 
 def _checked_option(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> Any:

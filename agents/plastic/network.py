@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,8 @@ from plastic_envs.checks import (
 FormName = Literal["auto", "compiled", "closed", "naive"]
 
 FORMS: dict[FormName, Form] = {"compiled": compiled, "closed": closed, "naive": naive}
-CellName: TypeAlias = str
-RuleName: TypeAlias = str
+CellName = Literal["rnn", "lstm", "gru"]
+RuleName = Literal["gradient", "hebbian", "oja", "backpropamine", "none"]
 
 _LARGEST_SIZE = 2**24  # units
 _LARGEST_NETWORK = 2**30  # numbers: 4 GiB in float32

@@ -229,6 +229,7 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         features_dim: Entries of the features, more than the label has.
         encoder: `"conv4"` or `"resnet12"`.
         filters: Channels of its first block.
+        rectify: Rectify the projected embedding, as the published code does.
 
     Raises:
         ValueError: If the space has another form, or an argument does not fit.
@@ -240,6 +241,7 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         features_dim: int = 128,
         encoder: EncoderName = "conv4",
         filters: int = 64,
+        rectify: bool = False,
     ) -> None:
         super().__init__(observation_space, _check_features("features_dim", features_dim))
         if not has_image_and_label(observation_space):
@@ -260,7 +262,9 @@ class ImageLabelExtractor(BaseFeaturesExtractor):
         if self._channels_first:
             shape = (*shape[1:], shape[0])
         image_encoder = make_encoder(encoder, shape, filters)
-        self.encoder = ImageLabelEncoder(image_encoder, features_dim, label.shape[0])
+        self.encoder = ImageLabelEncoder(
+            image_encoder, features_dim, label.shape[0], rectify=rectify
+        )
 
     @staticmethod
     def fits(space: spaces.Space[Any], features_dim: int) -> bool:

@@ -24,9 +24,12 @@ from benchmarks.fuzz.damage import changed, damaged
 from benchmarks.fuzz.hostile import EXECUTE
 from benchmarks.fuzz.program import RefusedError, plastic
 from train.experiments import job
+from train.experiments.networks import networks
 from train.experiments.published import EXPERIMENTS
+from train.experiments.reports.records import record_of, write_records
+from train.experiments.reports.results import read_sections
 from train.experiments.reproduce import Planned
-from train.experiments.sweep import Budget, networks
+from train.experiments.sweep import Budget
 from train.network import NetworkConfig
 from train.reinforcement.config import PPOConfig, RLConfig
 from train.reinforcement.training import train as train_agent
@@ -38,6 +41,7 @@ COMMANDS = {
     "supervised": ("train", "evaluate", "plot"),
     "rl": ("train-rl", "evaluate", "plot", "watch"),
     "experiments": ("report",),
+    "records": ("report",),
 }
 """The kinds of folders, and what reads them."""
 
@@ -77,7 +81,7 @@ def prepare(folder: Path) -> Callable[[np.random.Generator, Path], Case]:
                 _command(command, run, here)
                 if command.startswith("train") and mendable and _ending(run) != truth[kind]:
                     raise WrongError("it goes on, but ends with other numbers or another best")
-                if command == "report":
+                if kind == "experiments":
                     _check_report(run)
             finally:
                 if list(place.rglob("executed")):
@@ -99,6 +103,8 @@ def _command(command: str, run: Path, here: Path) -> None:
         "watch": [run, "--output", run / "episode.gif"],
         "report": ["--out", run],
     }
+    if (run / "docs").exists():  # of records
+        options["report"] = ["--records", run, "--docs", run / "docs"]
     plastic([command, *options[command]], here, allowed=[run])
 
 
@@ -226,7 +232,7 @@ def _train_all(folder: Path) -> None:
     rl = RLRunFolder(folder / "rl")
     train_agent(agent, rl, progress=False)
     rl.config_path.write_text(replace(agent, steps=24).to_json())
-    experiment = next(e for e in EXPERIMENTS.values() if e.task == "cue-reward")
+    experiment = EXPERIMENTS["cue-reward"]
     budget = Budget(networks({"rnn": 4}, ("gradient", "none")), (0,), {**small, "steps": 2})
     experiment = replace(experiment, axes=(), budgets={"smoke": budget})
     plan = Planned(experiment, "smoke", folder / "experiments", {})
@@ -236,3 +242,7 @@ def _train_all(folder: Path) -> None:
         result = job.score(plan.folder(run), 20)
         job.test_path(plan.folder(run)).write_text(json.dumps(result))
     plan.write_manifest("plastic reproduce")
+    [section] = read_sections(plan.out)
+    records = [record_of(run, "plastic reproduce") for run in section.runs]
+    write_records(folder / "records" / "smoke" / "cue-reward.jsonl", records)
+    (folder / "records" / "docs").mkdir()

@@ -70,7 +70,8 @@ def prototypical(*, delayed: bool) -> Case:
 
 
 CASES = {
-    **{f"plastic-{rule}-{cell}": plastic(rule, cell) for rule in RULES for cell in CELLS},
+    **{f"plastic-{rule}-rnn": plastic(rule, "rnn") for rule in RULES},
+    **{f"plastic-gradient-{cell}": plastic("gradient", cell) for cell in CELLS},
     "lstm": named("lstm", hidden_size=4),
     "gru-layers": named("gru", hidden_size=4, num_layers=2),
     "rnn-relu": named("rnn", hidden_size=4, nonlinearity="relu"),

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -45,15 +47,31 @@ def _name(variant):
     return "-".join([env_id.removeprefix("Plastic"), *(f"{k}={v}" for k, v in kwargs.items())])
 
 
+_EACH = list({env_id: (env_id, kwargs) for env_id, kwargs in _ALL}.values())
+
+
+@contextmanager
+def _registered(variant):
+    env_id, _ = variant
+    if env_id in OWN:
+        plastic_envs.register_task(env_id, OWN[env_id])
+    yield variant
+    if env_id in OWN:
+        del gym.registry[env_id]
+
+
 @pytest.fixture(scope="module", params=_ALL, ids=_name)
 def variant(request):
     """Id and keyword arguments of a task: every id, some twice, and tasks of a user's own."""
-    env_id, _ = request.param
-    if env_id in OWN:
-        plastic_envs.register_task(env_id, OWN[env_id])
-    yield request.param
-    if env_id in OWN:
-        del gym.registry[env_id]
+    with _registered(request.param) as registered:
+        yield registered
+
+
+@pytest.fixture(scope="module", params=_EACH, ids=_name)
+def each(request):
+    """Those of `variant`, but every id once."""
+    with _registered(request.param) as registered:
+        yield registered
 
 
 @pytest.fixture(scope="session", params=[*_SEQUENCE, *_FEW_SHOT], ids=_name)

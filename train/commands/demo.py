@@ -1,13 +1,12 @@
 """`plastic demo`."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from train.commands.shared import print_json, to_go_on_again, warn_without_kernel
-from train.demo import DemoConfig, run_demo
+from train.experiments.demo import DemoConfig, run_demo
 from train.wording import columns, counted, say
 
 
@@ -22,10 +21,9 @@ def run(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fals
     with to_go_on_again():
         results = run_demo(config, progress=sys.stderr.isatty())
     first = results[0]
-    figure = Path(first["run"]).parent / "comparison.png"
     if json:
         for result in results:
-            print_json(result | {"figure": str(figure)})
+            print_json(result)
         return
     episodes = counted(first["episodes"], "test episode")
     rows = [("rule", "hidden", "score", "95 %", "seconds")]
@@ -39,4 +37,4 @@ def run(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fals
     rows += [(name, "", f"{first[name]:.3f}", "", "") for name in ("chance", "optimum")]
     say(f"Cue-reward: mean squared error over the query half of {episodes}.")
     say(columns(rows, numbers=True))
-    say(f"Learning curves: {figure}")
+    say(f"Learning curves: {first['figure']}")

@@ -20,11 +20,11 @@ def run(
     list: bool = False,
     json: bool = False,
 ) -> None:
-    """Run experiments of the paper: what is missing is run, what was cut off goes on.
+    """Run experiments: what is missing is run, what was cut off goes on.
 
     Args:
         config: Settings.
-        list: Tell every experiment with its runs and the time that they take, and run nothing.
+        list: Tell experiments with their runs and the time that they take, and run nothing.
         json: Print JSON lines.
     """
     if list:
@@ -36,7 +36,10 @@ def run(
         table = [("experiment", *get_args(BudgetName))]
         for row in rows:
             each = [row[budget] for budget in get_args(BudgetName)]
-            cells = [f"{counted(b['runs'], 'run')}, {duration(b['seconds'])}" for b in each]
+            cells = [
+                "–" if b is None else f"{counted(b['runs'], 'run')}, {duration(b['seconds'])}"
+                for b in each
+            ]
             table.append((row["experiment"], *cells))
         say(columns(table, numbers=True))
         cores = counted(config.cores, "core")

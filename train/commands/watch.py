@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import tyro
-from PIL import Image
 
 from train.devices import DeviceName
 from train.places import picture_path
@@ -29,7 +28,7 @@ def run(
         seed: Seed of the episode; the first test episode of the run if not given.
         device: Where to compute; the run's own device, if it is here, if not given.
     """
-    from train.figures.recording import record
+    from train.figures.recording import ENDINGS, record
     from train.scoring.agents import seed_of
 
     folder = open_run(run)
@@ -41,6 +40,5 @@ def run(
         which = "" if checkpoint == "best" else f"-{checkpoint}"
         which += "" if seed is None else f"-seed{seed}"
         output = run / f"episode{which}.gif"
-    known = Image.registered_extensions().items()
-    output = picture_path(output, {ending for ending, kind in known if kind in Image.SAVE})
+    output = picture_path(output, ENDINGS)
     say(str(record(folder, output, checkpoint=checkpoint, seed=seed, device=device)))

@@ -1,56 +1,48 @@
 """How long runs take: a rough model, corrected by what was measured."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
-from agents.plastic.cells import CELLS
-from agents.plastic.ops.cpu import library
-from plastic_envs.tasks import FewShot
-from train.experiments.files import read_series
-from train.runs.run_folder import RunFolder
-from train.scoring.objectives import objective_of
+from agents.tree import leaves
+from train.experiments.job import AnyFolder
+from train.experiments.sweep import Config
+from train.reinforcement.config import RLConfig
+from train.runs.records import read_series
 from train.supervised.config import TrainConfig
 
-# Seconds per episode, step and slow weight of a training step, one thread of an AMD EPYC (Zen 3).
-_RATES: dict[str, float] = {"gradient": 1.5e-9, "hebbian": 1.3e-9, "none": 1.3e-10}
-_CLOSED = {"gradient": 12.0, "hebbian": 12.0, "none": 2.0}  # times slower without the kernel
-_IMAGE_RATES: dict[str, float] = {
-    "conv4": 2.5e-10,
-    "resnet12": 7e-9,
-}  # per image, pixel and squared filter
+# Seconds of a training step, for one episode and step; one thread of an AMD EPYC (Zen 3).
+_PER_PARAMETER = 1.3e-10
+_PER_STATE = 1.4e-9  # and number of the state: fast weights, if there are any
+_PER_PIXEL = 6e-12  # and parameter of a convolution
+_CLOSED = 12.0  # times slower where the compiled kernel cannot be used
+_PER_ACTION = 1.5e-4  # seconds of an agent's step, with what is learned from it
 _VALIDATION = 0.35  # of a training step's time on as many episodes
 _START = 7.0  # seconds of starting a process and scoring
 _TELLING = 60.0  # seconds of training that tell how fast the machine is
 
 
-def estimate_seconds(config: TrainConfig) -> float:
+def estimate_seconds(config: Config) -> float:
     """Return about how many seconds a run takes on one core."""
-    network, task = config.network, config.task_for("train")
-    per_step = 0.0
-    if network.rule is not None and network.cell is not None:
-        hidden, gates = network.core_settings["hidden_size"], CELLS[network.cell].gates
-        readout = objective_of(task).output_size(task) + network.core_settings["extra_dim"] + 1
-        weights = hidden * (2 * gates * hidden + readout)
-        if task.observation_space.shape is not None:
-            weights += task.observation_space.shape[0] * hidden
-        slow = network.rule_settings.get("weight_clip") is not None or library.load() is None
-        per_step = _RATES[network.rule] * weights * (_CLOSED[network.rule] if slow else 1.0)
-    if isinstance(task, FewShot) and not config.frozen:
-        height, width, _ = task.images.image_shape
-        per_step += _IMAGE_RATES[network.encoder] * network.filters**2 * height * width
+    if isinstance(config, RLConfig):
+        return _START + config.steps * _PER_ACTION
     validated = (1 + config.steps // config.eval_every) * config.eval_episodes
     episodes = config.steps * config.batch_size + _VALIDATION * validated
-    return _START + episodes * task.num_steps * per_step
+    plain = replace(config, seed=0, steps=1, eval_every=1, encoder_run=None, fine_tune=False)
+    return _START + episodes * _seconds_per_episode(plain.to_json(), config.frozen)
 
 
-def done_share(folder: RunFolder, config: TrainConfig) -> float:
+def done_share(folder: AnyFolder, config: Config) -> float:
     """Return how much of a run's training is in its checkpoints, from 0 to 1."""
-    records = read_series(folder.timing_path, "seconds")
-    return records[-1]["step"] / max(1, config.steps) if records else 0.0
+    records = read_series(folder.timing_path, "seconds", finite=True)
+    return records[-1]["step"] / max(1, config.total_steps) if records else 0.0
 
 
-def speed(folders: Iterable[tuple[RunFolder, TrainConfig]]) -> float:
+def speed(folders: Iterable[tuple[AnyFolder, Config]]) -> float:
     """Return the median of measured over estimated seconds of what was trained.
 
     Runs of less than a minute say little; without any longer ones it is 1.
@@ -61,3 +53,26 @@ def speed(folders: Iterable[tuple[RunFolder, TrainConfig]]) -> float:
         if estimate > _TELLING:
             ratios.append(folder.timing()[-1]["seconds"] / estimate)
     return float(np.median(ratios)) if ratios else 1.0
+
+
+@cache
+def _seconds_per_episode(settings: str, frozen: bool) -> float:
+    """Return about how long an episode of training takes, by the sizes of network and state."""
+    config = TrainConfig.from_json(settings)
+    task = config.task_for("train")
+    network: Any = config.network.build(task, 0)
+    convolutions = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
+    filters = sum(_size(part.parameters()) for part in convolutions)
+    forms = getattr(network, "supported_forms", lambda: ["compiled"])()
+    state = _size(leaves(network.initial_state(1)))
+    per_step = _PER_PARAMETER * (_size(network.parameters()) - filters) + _PER_STATE * state
+    if "compiled" not in forms:
+        per_step *= _CLOSED
+    if filters and not frozen:
+        space: Any = task.observation_space
+        per_step += _PER_PIXEL * filters * max(int(np.prod(part.shape)) for part in space.values())
+    return per_step * task.num_steps
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 from plastic_envs.checks import check_int
-from train.runs.run_folder import RunFolder
 
 _LOG_LINES = 3  # of a failed run's log
 
@@ -71,7 +70,7 @@ class LocalProcesses:
         self._threads.shutdown(cancel_futures=True)
 
     def _run(self, path: Path) -> None:
-        log = log_path(RunFolder(path))
+        log = log_path(path)
         # Packages are found where this program has them, and not in the working directory, where
         # somebody else's train.py may be.
         command = [sys.executable, "-P", "-m", "train.experiments.job", str(path)]
@@ -103,6 +102,6 @@ class LocalProcesses:
             raise JobError(f"{end}; {log} ends with:\n  " + "\n  ".join(lines))
 
 
-def log_path(folder: RunFolder) -> Path:
-    """Where what a job said is."""
-    return folder.path / "log.txt"
+def log_path(path: Path) -> Path:
+    """Where what the job of a run folder said is."""
+    return path / "log.txt"

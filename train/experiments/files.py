@@ -6,11 +6,14 @@ Each function returns what it promises, or raises a `ValueError` that names the 
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
 from plastic_envs.checks import shown
+from train.experiments.sweep import NAMES, NETWORK_NAMES, Config
 from train.runs.run_folder import Record
+from train.settings import flat
 from train.wording import printable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -25,23 +28,13 @@ def read_object(path: Path) -> Record:
     return content
 
 
-def read_series(path: Path, *names: str) -> list[Record]:
-    """Read JSON lines, a record for each validation with `step` and other numbers.
-
-    A last line that was cut off is left out; without the file there are none.
-    """
-    if not path.is_file():
-        return []
+def read_objects(path: Path) -> list[Record]:
+    """Read JSON lines, an object each; each line is whole."""
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         record = _parsed(path, line, f"line {number}")
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}, must be an object, got {shown(record)}")
-        step = record.get("step")
-        if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
-            raise ValueError(f"{path}, line {number}: step must be a count, got {shown(step)}")
-        for name in names:
-            check_finite(path, name, record.get(name))
         records.append(record)
     return records
 
@@ -69,6 +62,42 @@ def check_finite(path: Path, name: str, value: object) -> float:
         except OverflowError:
             pass
     raise ValueError(f"{path}: {name} must be a finite number, got {shown(value)}")
+
+
+def check_named(path: Path, content: Record, declared: Config) -> None:
+    """Check that settings are of the seed and of what a run is declared to be of.
+
+    They are told before anything is made of them: names may stand for modules to import.
+    """
+    ours, theirs = flat(declared), flat(content)
+    kinds = [(content.get("kind"), json.loads(declared.to_json()).get("kind"))]
+    pairs = [(theirs.get(name), ours[name]) for name in (*NAMES, *NETWORK_NAMES) if name in ours]
+    for got, expected in (*kinds, *pairs, (content.get("seed"), declared.seed)):
+        if got != expected:
+            raise ValueError(f"{path} must be of {shown(expected)}, got {shown(got)}")
+
+
+def check_scores(path: Path, content: Record, measures: Collection[str]) -> Record:
+    """Return what `train.experiments.job.score` returned, as far as it is used."""
+    for measure in measures:
+        check_finite(path, measure, content.get(measure))
+    references = content.get("references")
+    if not isinstance(references, dict):
+        raise ValueError(f"{path}: references must be an object, got {shown(references)}")
+    for name, values in references.items():
+        if not isinstance(values, dict) or name != plain(name, 60):
+            raise ValueError(f"{path}: references must be scores by name, got {shown(references)}")
+        for measure, value in values.items():
+            check_finite(path, measure, value)
+    if not isinstance(content.get("higher_is_better"), bool):
+        raise ValueError(f"{path}: higher_is_better must be true or false")
+    eta = content.setdefault("eta", None)
+    if eta is not None:
+        if not isinstance(eta, list) or not eta:
+            raise ValueError(f"{path}: eta must be a list of rates, got {shown(eta)}")
+        for value in eta:
+            check_finite(path, "eta", value)
+    return content
 
 
 def check_name(path: Path, name: str, value: object) -> str:

@@ -13,7 +13,7 @@ import torch
 from plastic_envs.checks import check_int
 from train.experiments.executors import JobError, log_path
 from train.experiments.job import LOG_FORMAT, run_job
-from train.runs.run_folder import RunFolder
+from train.runs.run_folder import open_run
 
 try:
     import ray
@@ -154,8 +154,7 @@ def _work(path: str, directory: str) -> str | None:
         What went wrong, in words: errors of Ray would bring its own stack along, and need classes
         that the other side may not have.
     """
-    folder, node = RunFolder(Path(path)), socket.gethostname()
-    log = log_path(folder)
+    node, log = socket.gethostname(), log_path(Path(path))
     with suppress(OSError):  # it may be missing here as long as all paths are absolute
         os.chdir(directory)
     try:
@@ -169,7 +168,7 @@ def _work(path: str, directory: str) -> str | None:
     logger.info("at work on %s", node)
     torch.set_num_threads(1)
     try:
-        run_job(folder, patience=_LOCK_SECONDS)
+        run_job(open_run(Path(path)), patience=_LOCK_SECONDS)
     except Exception as error:  # whatever it is, it belongs to this run alone
         logger.exception("the job failed")
         return f"{type(error).__name__}: {error}; more in {log}"

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +11,27 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from plastic_envs.checks import shown
+from train.devices import DeviceName
+from train.experiments import published
 from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
-from train.experiments.job import is_finished, prepare
-from train.experiments.sweep import BudgetName, Experiment, Run, Settings
+from train.experiments.job import AnyFolder, folder_of, is_finished, prepare
+from train.experiments.sweep import (
+    PLACES,
+    SOURCE,
+    BudgetName,
+    Config,
+    Experiment,
+    Run,
+    Settings,
+)
 from train.runs.files import write_text
-from train.runs.run_folder import Record, RunFolder
-from train.supervised.config import TrainConfig
+from train.runs.run_folder import Record
 from train.wording import counted, duration
 
 logger = logging.getLogger(__name__)
+
+Job = tuple[AnyFolder, Config]
 
 
 @dataclass(frozen=True)
@@ -32,37 +43,49 @@ class Planned:
         budget: Its budget.
         out: Folder of all experiments.
         settings: Settings on top of the budget's.
+        device: Where its runs compute.
     """
 
     experiment: Experiment
     budget: BudgetName
     out: Path
     settings: Settings
+    device: DeviceName = "auto"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Labels of the networks, also of those that were added."""
+        return tuple(self.experiment.budget(self.budget).networks.points)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Labels of the networks that the experiment has by itself."""
+        declared = published.EXPERIMENTS.get(self.experiment.name, self.experiment)
+        return tuple(declared.budget(self.budget).networks.points)
 
     def all_runs(self) -> list[Run]:
         """Return all runs of the budget."""
         return self.experiment.runs(self.budget, self.settings)
 
-    def folder(self, run: Run) -> RunFolder:
+    def folder(self, run: Run) -> AnyFolder:
         """Return where a run is kept."""
-        return RunFolder(self.out / self.budget / run.name)
+        return folder_of(self.out / self.budget / run.name, run.config)
 
-    def encoder(self, run: Run) -> tuple[RunFolder, TrainConfig] | None:
-        """Return the run whose encoder a run takes over, if there is one."""
-        if run.encoder is None:
-            return None
-        return self.folder(Run({}, run.encoder)), run.encoder
+    def config(self, run: Run) -> Config:
+        """Return the settings of a run, with its device and the places of what comes before it."""
+        places = {into: str(self.folder(first).path) for into, first in run.first.items()}
+        return replace(run.config, device=self.device, **places)  # type: ignore[arg-type]
 
-    def config(self, run: Run) -> TrainConfig:
-        """Return the settings of a run, with the place of its encoder."""
-        if (encoder := self.encoder(run)) is None:
-            return run.config
-        return replace(run.config, encoder_run=str(encoder[0].path))
+    def jobs(self, run: Run, depth: int = 0) -> Iterator[tuple[int, Job]]:
+        """Yield the job of a run, and those that must come before it, each with how far before."""
+        for first in run.first.values():
+            yield from self.jobs(first, depth + 1)
+        yield depth, (self.folder(run), self.config(run))
 
     @property
     def manifest_path(self) -> Path:
         """Where it is written what the experiment consists of, for the report."""
-        source = self.settings.get("task_settings.source", "glyphs")
+        source = self.settings.get(SOURCE, "glyphs") if self.experiment.has_images else "glyphs"
         name = self.experiment.name + ("" if source == "glyphs" else f"-{source}")
         return self.out / self.budget / f"{name}.json"
 
@@ -73,6 +96,7 @@ class Planned:
             "budget": self.budget,
             "command": command,
             "settings": dict(self.settings),
+            "networks": [label for label in self.networks if label not in self.declared],
             "runs": [
                 {"folder": run.name, "point": dict(run.point), "seed": run.config.seed}
                 for run in self.all_runs()
@@ -117,20 +141,18 @@ def selected(
     ]
 
 
-Job = tuple[RunFolder, TrainConfig]
-
-
 def stages(plans: Sequence[tuple[Planned, Sequence[Run]]]) -> list[list[Job]]:
-    """Return the jobs of runs, each once, in stages: encoders first, then those that need them."""
-    first: dict[Path, Job] = {}
-    second: dict[Path, Job] = {}
+    """Return the jobs of runs, each once, in stages: first those that others need."""
+    depths: dict[Path, tuple[int, Job]] = {}
     for plan, runs in plans:
-        for run in runs:
-            if (encoder := plan.encoder(run)) is not None:
-                first[encoder[0].path] = encoder
-            folder = plan.folder(run)
-            second[folder.path] = folder, plan.config(run)
-    return [list(first.values()), list(second.values())]
+        for depth, job in (found for run in runs for found in plan.jobs(run)):
+            path = job[0].path
+            depths[path] = max(depth, depths.get(path, (0, job))[0]), job
+    deepest = max((depth for depth, _ in depths.values()), default=-1)
+    return [
+        [job for depth, job in depths.values() if depth == number]
+        for number in range(deepest, -1, -1)
+    ]
 
 
 def run_missing(
@@ -144,8 +166,8 @@ def run_missing(
         progress: Show a progress bar.
 
     Returns:
-        What went wrong, by the folder of each run that failed. One that needs the encoder of a
-        failed run fails with it.
+        What went wrong, by the folder of each run that failed. One that needs a failed run fails
+        with it.
 
     Raises:
         ValueError: If a folder holds a run with other settings.
@@ -226,11 +248,11 @@ class _Progress:
 def _run_stage(
     stage: Sequence[Job], executor: Executor, bar: _Progress, failures: dict[Path, str]
 ) -> None:
-    running: dict[Future[None], RunFolder] = {}
+    running: dict[Future[None], AnyFolder] = {}
     for folder, config in stage:
-        needed = None if config.encoder_run is None else Path(config.encoder_run)
-        if needed in failures:
-            failures[folder.path] = f"the run of its encoder failed: {needed}"
+        places = [Path(place) for name in PLACES if (place := getattr(config, name, None))]
+        if failed := [place for place in places if place in failures]:
+            failures[folder.path] = f"the run that comes before it failed: {failed[0]}"
             bar.ended.add(folder.path)
         else:
             running[executor.submit(folder.path)] = folder

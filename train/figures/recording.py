@@ -14,7 +14,10 @@ from train.reinforcement.environments import make_vec, naming_settings, said
 from train.runs.run_folder import CheckpointName, RLRunFolder
 from train.scoring.agents import seed_of, takes_most_probable
 
-_MOVING = (".gif", ".webp", ".png")
+ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pdf")
+"""Those of the pictures that can be written; the first three move."""
+
+_MOVING = ENDINGS[:3]
 _MILLISECONDS = 250  # that a frame is shown
 _MAX_STEPS = 1_000
 
@@ -45,7 +48,7 @@ def record(
         ValueError: If it cannot be read, the environment shows no pictures, the seed is out of
             range, or there is no such format.
     """
-    if Image.registered_extensions().get(output.suffix.lower()) not in Image.SAVE:
+    if output.suffix.lower() not in ENDINGS:
         raise ValueError(f"there is no picture format {output.suffix!r}: try .gif or .png")
     frames = _frames(folder, checkpoint, seed, device)
     output.parent.mkdir(parents=True, exist_ok=True)

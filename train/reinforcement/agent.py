@@ -6,8 +6,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
-from agents.sb3 import RecurrentPPO
+from agents.sb3 import ImageLabelExtractor, RecurrentPPO
 from train.devices import resolve
+from train.network import shows_images
 from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import make_vec
 
@@ -34,6 +35,11 @@ def new_agent(
     policy_kwargs = config.policy_kwargs()
     if isinstance(env.single_action_space, spaces.Box):
         policy_kwargs["log_std_init"] = config.ppo.log_std_init
+    if not shows_images(env.single_observation_space):
+        config.network.check_no_images()
+    elif encoder := config.network.image_settings:
+        policy_kwargs["features_extractor_class"] = ImageLabelExtractor
+        policy_kwargs["features_extractor_kwargs"] = encoder
     return RecurrentPPO("PlasticPolicy", env, policy_kwargs=policy_kwargs, seed=seed, **kwargs)
 
 

@@ -15,6 +15,7 @@ from plastic_envs.checks import shown
 from plastic_envs.images import Split
 from plastic_envs.wrappers import VectorPreviousActionReward
 from train import seeds
+from train.network import shows_images
 from train.reinforcement.config import RLConfig
 from train.seeds import Reinforcement
 
@@ -67,6 +68,11 @@ def make_vec(
     try:
         env = gym.make_vec(config.env, num_envs=num_envs, **kwargs, **config.env_kwargs_for(split))
         if config.previous_action_reward:
+            if shows_images(env.single_observation_space):
+                raise ValueError(
+                    "images come with their labels: previous_action_reward must be off "
+                    "(--no-previous-action-reward)"
+                )
             env = VectorPreviousActionReward(env)
     except (Exception, SystemExit) as error:
         raise ValueError(

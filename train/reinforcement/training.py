@@ -154,9 +154,7 @@ class _Training:
         config, model = self.config, self.model
         step = model.num_timesteps
         model.set_random_seed(derived_seed(config, Reinforcement.TRAIN, self.parts_done))
-        model._last_obs = None  # `learn` starts new episodes
-        model._last_state = None
-        model.ep_info_buffer = None
+        model.start_new_episodes()
         model.lr_schedule = ConstantSchedule(config.learning_rate_at(step))
         steps = config.next_evaluation(step) - step
         model.learn(steps, _Progress(bar), reset_num_timesteps=False)

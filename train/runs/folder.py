@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -379,4 +380,13 @@ def _versions() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    return found | {"torch": torch.__version__}  # says the build too, as in 2.13.0+cpu
+    found |= {"torch": torch.__version__}  # says the build too, as in 2.13.0+cpu
+    return found | {"processor": _processor(), "date": date.today().isoformat()}
+
+
+def _processor() -> str:
+    """Return what the processor is called, as far as the system says."""
+    path = Path("/proc/cpuinfo")  # of Linux; the others tell `platform`
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

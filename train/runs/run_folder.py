@@ -169,7 +169,7 @@ class RLRunFolder(Folder[RLConfig]):
         buffer = io.BytesIO()
         model.save(buffer)
         with zipfile.ZipFile(buffer, "a") as archive:
-            more = {"format": _FORMAT, "updates": model._n_updates, **standing.content()}
+            more = {"format": _FORMAT, "updates": model.n_updates, **standing.content()}
             archive.writestr("run.json", json.dumps(more))
         write_bytes(self.checkpoint_path(name), buffer.getvalue())
 
@@ -210,7 +210,7 @@ class RLRunFolder(Folder[RLConfig]):
             standing = self._standing_of(content)
             load_parameters(model.policy, policy)
             load_optimizer(model.policy.optimizer, optimizer, begun=content["updates"] > 0)
-        model.num_timesteps, model._n_updates = standing.step, content["updates"]
+        model.go_on_from(standing.step, content["updates"])
         return model
 
     def _standing(self, name: AnyName) -> Standing:

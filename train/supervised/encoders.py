@@ -26,12 +26,13 @@ def load_image_encoder(network: Network, folder: RunFolder) -> None:
         ValueError: If its encoder is of another kind or size, or it has none.
     """
     ours, config = image_encoder_of(network).image_encoder, folder.config()
-    if config.task != "few-shot":
+    other, _ = folder.load_network("best")
+    try:
+        theirs = image_encoder_of(other).image_encoder
+    except ValueError as error:
         raise ValueError(
             f"--encoder-run {folder.path} is a run of {config.task}: it has no image encoder"
-        )
-    other, _ = folder.load_network("best")
-    theirs = image_encoder_of(other).image_encoder
+        ) from error
     try:
         ours.load_state_dict(theirs.state_dict())
     except RuntimeError as error:

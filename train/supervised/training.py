@@ -94,6 +94,8 @@ def train(
         load_image_encoder(network, RunFolder(Path(config.encoder_run)))
     if config.frozen:
         image_encoder_of(network).freeze()
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError("all parameters of this network are frozen: there is nothing to train")
     with ExitStack() as stack:
         processes.on_first(stack.enter_context, folder.at_work(config, resume=resume))
         logger.info("training in %s", folder.path)

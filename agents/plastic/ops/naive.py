@@ -6,7 +6,6 @@ a rule's `literal` forms directions as whole matrices, and the norm is taken ove
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -117,11 +116,10 @@ def _step(
         alpha_w, alpha_b = _alphas(layer)
         if rule.reads_alpha:
             alpha_w, alpha_b = torch.ones_like(alpha_w), torch.ones_like(alpha_b)
-        per_unit = partial(torch.broadcast_to, size=fast.bias.shape)
-        rate = per_unit(eta[:, None])
+        rate = _per_unit(eta, fast)
         if write.eta is not None:
-            rate = per_unit(write.eta.view(len(x), -1)) * scale[:, None]
-        keep = 1 - per_unit((decay if write.decay is None else write.decay).view(len(x), -1))
+            rate = _per_unit(write.eta, fast) * scale[:, None]
+        keep = 1 - _per_unit(decay if write.decay is None else write.decay, fast)
         weight, bias = keep[:, None, :] * fast.weight, keep * fast.bias
         if name in directions:
             weight = weight + rate[:, None, :] * alpha_w * directions[name].weight
@@ -132,6 +130,11 @@ def _step(
         written[name] = FastWeights(weight, bias)
     probes = Probes(eta, eta_before_clip, decay, norm, inner_loss(output, omega))
     return output, PlasticState(step.hidden, written, own_after(state, literal)), probes
+
+
+def _per_unit(rate: Tensor, fast: FastWeights) -> Tensor:
+    """Return a rate [B] or [B, out] as [B, out]."""
+    return (rate[:, None] if rate.dim() == 1 else rate).expand_as(fast.bias)
 
 
 def _whole(rule: Rule, layer: LayerParameters, fast: FastWeights | None) -> tuple[Tensor, Tensor]:

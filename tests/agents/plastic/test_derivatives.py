@@ -246,6 +246,25 @@ def test_the_compiled_form_by_name_refuses_what_it_cannot_serve(x, follow):
         follow(network("compiled"), x)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("follow", [vmap, func_grad, func_vjp, func_jvp, traced])
+def test_the_literal_form_by_name_refuses_what_it_cannot_serve(x, follow):
+    with pytest.raises(ValueError, match=r"form='naive' cannot be used: .* 'closed' can"):
+        follow(network("naive"), x)
+
+
+def test_the_literal_form_is_not_said_to_serve_transforms(net, x):
+    said = []
+
+    def run(x):
+        said.append(net.supported_forms())
+        return net(x)[0].sum()
+
+    torch.func.grad(run)(x)
+    assert said == [["closed"]]
+    assert "naive" in net.supported_forms()
+
+
 @pytest.mark.parametrize("form", ["auto", "compiled"])
 def test_fake_tensors_end_in_no_crash(form, x):
     fake = pytest.importorskip("torch._subclasses").FakeTensorMode(allow_non_fake_inputs=True)

@@ -155,7 +155,7 @@ def test_episode_starts_that_never_come_change_nothing(net, x, assert_close):
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1e3])
 @pytest.mark.parametrize("zero", ["parameters", "slow parameters", "inputs"])
-def test_finite_where_the_write_vanishes(zero, max_norm, form, cell, rule_class, make_net, x):
+def test_finite_where_the_write_vanishes(zero, max_norm, form, cell, rule_class, make_net, few, x):
     net = make_net(cell, rule_class(max_norm=max_norm), form=form)
     for name, parameter in net.named_parameters():
         if zero == "parameters" or (zero == "slow parameters" and "alpha" not in name):

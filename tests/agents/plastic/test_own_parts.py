@@ -145,6 +145,37 @@ def test_a_rule_that_writes_into_no_layer_is_refused(x):
         network(rule=Lost())(x)
 
 
+@pytest.mark.parametrize("change", ["removed", "linear", "shape"])
+def test_a_layer_that_does_not_fit_is_refused(change, x):
+    net = network()
+    if change == "removed":
+        del net.layers["encoder"]
+    elif change == "linear":
+        net.layers["encoder"] = nn.Linear(3, 5).double()
+    else:
+        net.layers["encoder"] = PlasticLinear(5, 3, 3, net.rule).double()
+    with pytest.raises(ValueError, match=r"layers must be|layers\['encoder'\]|network holds"):
+        net(x)
+
+
+def test_a_layer_without_alpha_may_stand_in_the_place_of_one_with(form, x):
+    net, twin = network(form=form), network(form=form)
+    fixed = PlasticLinear(5, 7, 7, Gradient(alpha="off")).double()
+    fixed.load_state_dict(net.layers["readout"].state_dict(), strict=False)
+    net.layers["readout"] = fixed
+    for alpha in (twin.layers["readout"].weight_alpha, twin.layers["readout"].bias_alpha):
+        alpha.data.fill_(1)
+    torch.testing.assert_close(net(x)[0], twin(x)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_slow_weights_can_be_frozen_from_the_start():
+    learned = {
+        n for n, p in network(freeze_slow_weights=True).named_parameters() if p.requires_grad
+    }
+    names = dict(network().named_parameters())
+    assert learned == {name for name in names if not name.endswith((".weight", ".bias"))}
+
+
 # A hidden state of a cell's own.
 
 

@@ -155,8 +155,8 @@ def test_takes_what_on_policy_algorithm_takes():
 
 
 POLICY_REFUSED = [
-    ("rule", [0, False, "oja", nan]),
-    ("cell", [0, False, "gru"]),
+    ("rule", [0, False, "absent", nan]),
+    ("cell", [0, False, "absent"]),
     ("core", ["transformer", 0, None, [], nn.Identity(), np.array(["lstm"])]),
     ("core_kwargs", ["no", 3, [1], {"output_size": 3}, {"input_size": 3}]),
     ("hidden_size", [0, -1, 1.5, True, "no"]),

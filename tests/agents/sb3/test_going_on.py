@@ -191,3 +191,28 @@ def test_rewards_that_are_no_numbers_are_told_where_they_come_from(make_model, m
     with pytest.raises(ValueError, match=r"rewards of the environment must be finite numbers, got"):
         model.learn(1_000)
     assert model.num_timesteps == 0
+
+
+class Spoiling(VecEnvWrapper):
+    """Shows one environment what is no number, in the third step."""
+
+    def __init__(self, venv):
+        super().__init__(venv)
+        self.steps = 0
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        obs, rewards, dones, infos = self.venv.step_wait()
+        self.steps += 1
+        if self.steps == 3:
+            obs[1] = np.nan
+        return obs, rewards, dones, infos
+
+
+def test_observations_that_are_no_numbers_are_told_where_they_come_from(make_model, make_wander):
+    model = make_model(env=Spoiling(VectorEnvAdapter(make_wander())))
+    with pytest.raises(ValueError, match=r"observations of the environment must be finite.* 8 ste"):
+        model.learn(1_000)
+    assert model.learn(96).num_timesteps == 96  # in new episodes

@@ -1,66 +1,79 @@
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-import train.demo
+import train.experiments.demo as demo_module
 from tests.train.tiny_experiments import HereExecutor
-from train.demo import DemoConfig, run_demo
+from train.experiments.demo import DEMO, DemoConfig, run_demo
+from train.experiments.job import score
+from train.experiments.networks import networks
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
 
+WORDS = ("--steps", 2, "--batch-size", 4)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Make the networks of the demonstration tiny, and score them on few episodes."""
+    budget = replace(DEMO.budgets["laptop"], networks=networks({"rnn": 8}))
+    monkeypatch.setattr(demo_module, "DEMO", replace(DEMO, budgets={"laptop": budget}))
+    monkeypatch.setattr(demo_module, "evaluate", partial(evaluate, num_episodes=20))
+    monkeypatch.setattr("train.experiments.job.score", lambda folder: score(folder, 20))
+
 
 @pytest.fixture
-def tiny(monkeypatch):
-    """Make the networks of the demonstration tiny."""
-    sizes = (("gradient", 8), ("hebbian", 8), ("none", 12))
-    monkeypatch.setattr(train.demo, "RUNS", sizes)
-    monkeypatch.setattr(train.demo, "evaluate", partial(evaluate, num_episodes=20))
-
-
-@pytest.mark.slow
-def test_the_demo_compares_three_networks_in_any_number_of_processes(
-    tiny, command, tmp_path, monkeypatch
-):
-    out = tmp_path / "demo"
-    results = run_demo(DemoConfig(out=out, steps=4, batch_size=4, processes=2), progress=False)
-    assert [result["rule"] for result in results] == ["gradient", "hebbian", "none"]
-    assert len({tuple(result) for result in results}) == 1
-    assert all(result["agree"] and result["seconds"] > 0 for result in results)
-    assert (out / "comparison.png").stat().st_size > 0
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-
-    monkeypatch.setattr(train.demo, "LocalProcesses", lambda _: HereExecutor())
-    sizes = ["--steps", 4, "--batch-size", 4, "--processes", 1]
-    code, printed = command("demo", "--out", out, *sizes, "--json")
-    rows = [json.loads(line) for line in printed.splitlines()]
-    assert code == 0
-    assert [row["run"] for row in rows] == [
-        str(tmp_path / "demo-2" / rule) for rule in ("gradient", "hebbian", "none")
-    ]
-    assert {row["figure"] for row in rows} == {str(tmp_path / "demo-2" / "comparison.png")}
-    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    for result, row in zip(results, rows, strict=True):
-        assert result["score"] == row["score"]
-        one, other = (RunFolder(out.with_name(name) / row["rule"]) for name in ("demo", "demo-2"))
-        assert one.metrics() == other.metrics()
-
-
-def test_a_demonstration_goes_on_with_what_is_there(tiny, command, tmp_path, monkeypatch):
+def here(monkeypatch):
+    """Run its jobs in this process; yields the executors that were made."""
     made = []
 
     def executor(_):
         made.append(HereExecutor())
         return made[-1]
 
-    monkeypatch.setattr(train.demo, "LocalProcesses", executor)
-    words = ("demo", "--out", tmp_path / "demo", "--steps", 2, "--batch-size", 4)
-    assert command(*words)[0] == 0
-    last = made[0].paths[-1]
+    monkeypatch.setattr(demo_module, "LocalProcesses", executor)
+    return made
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_makes_the_same(command, here, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    one, two = (DemoConfig(tmp_path / str(n), 4, 4, processes=n) for n in (1, 2))
+    first, second = (run_demo(config, progress=False) for config in (one, two))
+    for left, right in zip(first, second, strict=True):
+        assert left["score"] == right["score"]
+        assert RunFolder(left["run"]).metrics() == RunFolder(right["run"]).metrics()
+
+
+def test_the_demo_compares_three_networks_and_goes_on_with_what_is_there(command, here, tmp_path):
+    words = ("demo", "--out", tmp_path / "demo", *WORDS)
+    code, printed = command(*words, "--json")
+    rows = [json.loads(line) for line in printed.splitlines()]
+    assert code == 0
+    assert [row["rule"] for row in rows] == ["gradient", "hebbian", "none"]
+    assert len({tuple(row) for row in rows}) == 1
+    assert all(row["agree"] and row["seconds"] >= 0 for row in rows)
+    assert {row["figure"] for row in rows} == {str(tmp_path / "demo" / "comparison.png")}
+    assert (tmp_path / "demo" / "comparison.png").stat().st_size > 0
+
+    last = here[0].paths[-1]
     (last / "test.json").unlink()
-    assert command(*words)[0] == 0
-    assert made[1].paths == [last]
+    assert command(*words, "--json") == (0, printed)
+    assert here[1].paths == [last]
+    code, printed = command(*words)
+    assert here[2].paths == []
+    assert "Learning curves" in printed
+    command(*words, "--seed", 1)
+    assert len(here[3].paths) == 3
+    assert len(list((tmp_path / "demo").glob("laptop/*/config.json"))) == 6
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_the_demonstration_is_an_experiment():
+    runs = demo_module.DEMO.runs("laptop")
+    assert [run.name for run in runs] == [run.name for run in DemoConfig().plan().all_runs()]
 
 
 def test_no_processes_are_too_few(command, caplog, tmp_path):
@@ -69,9 +82,8 @@ def test_no_processes_are_too_few(command, caplog, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_that_cannot_be_trained_is_told(tiny, command, caplog, tmp_path, monkeypatch):
-    failing = HereExecutor(lambda path: path.name == "none")
-    monkeypatch.setattr(train.demo, "LocalProcesses", lambda _: failing)
-    out = tmp_path / "demo"
-    assert command("demo", "--out", out, "--steps", 2, "--batch-size", 4) == (1, "")
-    assert f"{out / 'none'} could not be trained: told to" in caplog.text
+def test_a_network_that_cannot_be_trained_is_told(command, caplog, tmp_path, monkeypatch):
+    failing = HereExecutor(lambda path: "none" in path.name)
+    monkeypatch.setattr(demo_module, "LocalProcesses", lambda _: failing)
+    assert command("demo", "--out", tmp_path / "demo", *WORDS) == (1, "")
+    assert "seed0 could not be trained: told to" in caplog.text

@@ -162,7 +162,7 @@ def test_runs_are_those_of_this_process(
     for (folder, config), (whole, _) in zip(chain(*jobs), chain(*ours), strict=True):
         assert is_finished(folder, config)
         assert_same_run(folder, whole)
-        assert "at work on" in log_path(folder).read_text()
+        assert "at work on" in log_path(folder.path).read_text()
         texts = [(run.path / "test.json").read_text() for run in (folder, whole)]
         assert texts[0] == texts[1]
 
@@ -171,15 +171,15 @@ def test_runs_are_those_of_this_process(
 @pytest.mark.timeout(3 * SECONDS)
 def test_a_failed_job_leaves_the_others_alone_and_is_legible(executor, tmp_path):
     jobs = jobs_of(plan_of(make_experiment(rules=("none",)), tmp_path))
-    (bad, config), (good, _) = jobs[1]
+    [[(bad, config), (good, _)]] = jobs
     bad.create(config)
     bad.checkpoint_path("last").write_bytes(b"rubbish")
     failures = run_missing(jobs, executor, progress=False)
     assert list(failures) == [bad.path]
     message = failures[bad.path]
     assert re.match(r"ValueError: .* not a checkpoint .*; more in .*/log\.txt$", message), message
-    assert log_path(bad).read_text().count("Traceback") >= 1
-    assert log_path(bad).read_text().count("at work on") == 1  # it was not tried again
+    assert log_path(bad.path).read_text().count("Traceback") >= 1
+    assert log_path(bad.path).read_text().count("at work on") == 1  # it was not tried again
     assert is_finished(good, config)
 
 
@@ -188,7 +188,7 @@ def test_a_failed_job_leaves_the_others_alone_and_is_legible(executor, tmp_path)
 def test_a_killed_worker_loses_nothing_but_time(executor, tmp_path, assert_same_run):
     settings = {"steps": 400, "eval_every": 4}
     experiment = make_experiment(rules=("none",), settings=settings)
-    [(folder, config), *_] = jobs_of(plan_of(experiment, tmp_path))[1]
+    [(folder, config), *_] = jobs_of(plan_of(experiment, tmp_path))[0]
     whole = RunFolder(tmp_path / "whole")
     prepare(folder, config)
     future = executor.submit(folder.path)
@@ -198,7 +198,7 @@ def test_a_killed_worker_loses_nothing_but_time(executor, tmp_path, assert_same_
     before = folder.timing()[:9]  # of what surely was in a checkpoint
     future.result(timeout=SECONDS)
     assert folder.timing()[:9] == before  # seconds never come out the same twice
-    assert log_path(folder).read_text().count("at work on") == 2
+    assert log_path(folder.path).read_text().count("at work on") == 2
     assert is_finished(folder, config)
     torch.set_num_threads(1)
     prepare(whole, config)

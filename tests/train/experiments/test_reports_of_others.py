@@ -2,27 +2,25 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import train.experiments.report as report_module
+import train.experiments.reports.report as report_module
 from tests.train.tiny_experiments import NOISE, make_experiment, plan_of
-from train.experiments import published, results
-from train.experiments.report import caption, table, write_report
-from train.experiments.results import read_sections
+from train.experiments import published
+from train.experiments.reports.report import caption, table, write_report
+from train.experiments.reports.results import read_sections
 
-TINY = make_experiment(axes=NOISE.axes)
+TINY = make_experiment(axes=NOISE.axes, measures=NOISE.measures)
 
 
 @pytest.fixture(autouse=True)
 def declared(monkeypatch):
     experiments = {"tiny": TINY, "other": make_experiment("other")}
-    for module in (published, results, sys.modules["train.experiments.report"]):
-        monkeypatch.setattr(module, "EXPERIMENTS", experiments)
+    monkeypatch.setattr(published, "EXPERIMENTS", experiments)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,8 @@ def make_folder(tmp_path_factory):
             lines = [json.dumps({"step": step, "val_score": 0.5}) for step in (0, 3, 6)]
             folder.metrics_path.write_text("\n".join(lines) + "\n")
             folder.timing_path.write_text(json.dumps({"step": 6, "seconds": 2.0}) + "\n")
-            scores = {"score": 0.1, "loss": 0.2, "oracle_score": 0.04, "eta": [0.1] * 6}
+            scores = {"score": 0.1, "loss": 0.2, "higher_is_better": False, "eta": [0.1] * 6}
+            scores["references"] = {"chance": {"score": 0.3}}
             scores["eta"] = None if run.point["network"] == "none-rnn" else scores["eta"]
             (folder.path / "test.json").write_text(json.dumps(scores))
         return plan.out
@@ -136,7 +135,7 @@ def test_files_that_hold_something_else_are_refused_by_name(shared, name):
         told = None
         try:
             read_all(shared)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             told = str(error)
         path.rmdir()
         assert told is None or str(shared) in told
@@ -150,7 +149,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 KEYS = {
-    "test.json": ["score", "loss", "eta", "oracle_score", "chance"],
+    "test.json": ["score", "eta", "references", "higher_is_better"],
     "metrics.jsonl": ["step", "val_score"],
     "timing.jsonl": ["step", "seconds"],
     "versions.json": ["python", "torch"],
@@ -160,7 +159,8 @@ KEYS = {
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(list(KEYS)), number=st.integers(0, 9), value=VALUES)
 @example(name="test.json", number=0, value=10**400)
-@example(name="test.json", number=2, value=[1.0] * 5)
+@example(name="test.json", number=1, value=[1.0] * 5)
+@example(name="test.json", number=2, value={"<b>": {"score": 1.0}})
 @example(name="metrics.jsonl", number=0, value=-1)
 @example(name="versions.json", number=0, value="\x1b[31m<script>")
 def test_odd_values_give_a_report_or_an_error_that_names_the_file(shared, name, number, value):
@@ -261,3 +261,14 @@ def test_a_run_that_failed_before_its_first_validation_failed(make_folder):
     (folder.path / "failed.txt").write_text("no memory\n")
     [section] = read_sections(out)
     assert section.runs[0].status == "failed before its first validation: no memory"
+
+
+def test_settings_that_name_something_else_are_told_before_anything_is_made_of_them(make_folder):
+    out = make_folder()
+    path = next(out.glob("smoke/*/config.json"))
+    content = json.loads(path.read_text())
+    for name, value in (("task", "somebody:Evil"), ("seed", 9), ("kind", "reinforcement")):
+        path.write_text(json.dumps({**content, name: value}))
+        with pytest.raises(ValueError, match=re.escape(str(path))) as raised:
+            read_all(out)
+        assert "must be of" in str(raised.value)

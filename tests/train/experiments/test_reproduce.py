@@ -26,16 +26,20 @@ from tests.train.tiny_experiments import (
     make_experiment,
     plan_of,
     processes_of,
+    rl_experiment,
     wait_until,
 )
-from train.experiments import published, results
+from train.experiments import published
 from train.experiments.executors import JobError, LocalProcesses
-from train.experiments.figures import draw
 from train.experiments.job import TEST_EPISODES, is_finished, prepare, run_job, score
-from train.experiments.report import table
-from train.experiments.reproduce import duration, run_missing, seconds_left, selected
-from train.experiments.results import mean_and_interval, read_sections
-from train.runs.run_folder import RunFolder
+from train.experiments.published import images
+from train.experiments.published.paper import MEASURES
+from train.experiments.reports.figures import draw
+from train.experiments.reports.report import table
+from train.experiments.reports.results import mean_and_interval, read_sections
+from train.experiments.reproduce import duration, run_missing, seconds_left, selected, stages
+from train.experiments.sweep import Axis
+from train.runs.run_folder import RLRunFolder, RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +53,7 @@ def declared(monkeypatch):
 
     def declare(*experiments):
         table = {experiment.name: experiment for experiment in experiments}
-        for module in (published, results, command_module, sys.modules["train.experiments.report"]):
-            monkeypatch.setattr(module, "EXPERIMENTS", table)
+        monkeypatch.setattr(published, "EXPERIMENTS", table)
 
     return declare
 
@@ -69,21 +72,21 @@ def here(monkeypatch):
 
 
 def test_what_is_missing_is_run_and_nothing_twice(tmp_path):
-    jobs = jobs_of(plan_of(NOISE, tmp_path))
+    jobs = jobs_of(plan_of(replace(NOISE, axes=()), tmp_path))
     first, second = HereExecutor(), HereExecutor()
     assert run_missing(jobs, first, progress=False) == {}
     assert first.stopped
-    assert sorted(first.paths) == sorted(folder.path for folder, _ in jobs[1])
-    assert len(first.paths) == 8
-    assert all(is_finished(*job) for job in jobs[1])
+    assert sorted(first.paths) == sorted(folder.path for folder, _ in jobs[0])
+    assert len(first.paths) == 4
+    assert all(is_finished(*job) for job in jobs[0])
     (tmp_path / "smoke" / first.paths[3].name / "test.json").unlink()
     assert run_missing(jobs, second, progress=False) == {}
     assert second.paths == [first.paths[3]]
 
 
 def test_what_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(tmp_path, assert_same_run):
-    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[1]
-    [(whole, _), *_] = jobs_of(plan_of(NOISE, tmp_path / "whole"))[1]
+    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[0]
+    [(whole, _), *_] = jobs_of(plan_of(NOISE, tmp_path / "whole"))[0]
     folder.create(config)
     short = replace(config, steps=3)
     folder.config_path.write_text(short.to_json())
@@ -100,8 +103,8 @@ def test_what_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(tmp_path, asser
 def test_what_was_cut_off_in_its_last_validation_is_not_taken_for_finished(
     name, tmp_path, monkeypatch, assert_same_run
 ):
-    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[1]
-    [(whole, _), *_] = jobs_of(plan_of(NOISE, tmp_path / "whole"))[1]
+    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[0]
+    [(whole, _), *_] = jobs_of(plan_of(NOISE, tmp_path / "whole"))[0]
     for each in (folder, whole):
         prepare(each, config)
     save = RunFolder.save_checkpoint
@@ -122,6 +125,17 @@ def test_what_was_cut_off_in_its_last_validation_is_not_taken_for_finished(
     assert_same_run(folder, whole)
 
 
+def test_a_run_may_compute_elsewhere_when_it_goes_on(tmp_path):
+    plan = plan_of(make_experiment(), tmp_path)
+    [[(folder, config), *_]] = jobs_of(plan)
+    prepare(folder, config)
+    [[(again, moved), *_]] = jobs_of(replace(plan, device="cpu"))
+    assert (again.path, config.device, moved.device) == (folder.path, "auto", "cpu")
+    prepare(again, moved)
+    assert folder.config().device == "cpu"
+    assert command_module.ReproduceConfig(("copy",), device="cpu").plans()[0].device == "cpu"
+
+
 def test_a_run_may_be_moved_with_its_encoder(tmp_path, image_file):
     folder, config = jobs_of(plan_of(few_shot_experiment(image_file), tmp_path))[1][0]
     folder.create(replace(config, encoder_run="elsewhere"))
@@ -131,7 +145,7 @@ def test_a_run_may_be_moved_with_its_encoder(tmp_path, image_file):
 
 def test_a_failed_run_says_why_until_it_is_finished(tmp_path, command, declared, here):
     declared(NOISE)
-    folder, config = jobs_of(plan_of(NOISE, tmp_path))[1][0]
+    folder, config = jobs_of(plan_of(NOISE, tmp_path))[0][0]
     command("reproduce", "tiny", "--budget", "smoke", "--out", tmp_path, "--only", "noise=0.5")
 
     def status():
@@ -154,11 +168,11 @@ def test_a_failed_run_says_why_until_it_is_finished(tmp_path, command, declared,
 
 
 def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path):
-    jobs = jobs_of(plan_of(NOISE, tmp_path))
-    bad = jobs[1][2][0].path
+    jobs = jobs_of(plan_of(make_experiment(rules=("none",)), tmp_path))
+    bad = jobs[0][0][0].path
     failures = run_missing(jobs, HereExecutor(lambda path: path == bad), progress=False)
     assert failures == {bad: "told to"}
-    assert sum(is_finished(*job) for job in jobs[1]) == 7
+    assert [is_finished(*job) for job in jobs[0]] == [False, True]
     again = HereExecutor()
     assert run_missing(jobs, again, progress=False) == {}
     assert again.paths == [bad]
@@ -180,6 +194,22 @@ def test_encoders_are_trained_first_and_taken_over(tmp_path, image_file):
         assert theirs[0].equal(ours[0])
 
 
+def test_a_prototypical_network_is_scored_as_it_was_trained(tmp_path, image_file):
+    experiment = few_shot_experiment(image_file)
+    budget = experiment.budgets["smoke"]
+    ready = {"network.core": "prototypical", "steps": 0, "fine_tune": True}
+    budget = replace(budget, networks=Axis("network", {"prototypical": ready}), seeds=(0,))
+    jobs = jobs_of(plan_of(replace(experiment, budgets={"smoke": budget}), tmp_path))
+    assert run_missing(jobs, HereExecutor(), progress=False) == {}
+    [[(encoder, _)], [(folder, config)]] = jobs
+    one, other = (each.load_checkpoint("best")["network"] for each in (encoder, folder))
+    images = [name for name in one if "image_encoder" in name]
+    assert images
+    assert all(one[name].equal(other[name]) for name in images)
+    assert is_finished(folder, config)
+    assert folder.standing().step == 0
+
+
 def test_runs_that_need_a_failed_encoder_fail_with_it(tmp_path, image_file):
     jobs = jobs_of(plan_of(few_shot_experiment(image_file), tmp_path))
     bad = jobs[0][0][0].path
@@ -190,7 +220,7 @@ def test_runs_that_need_a_failed_encoder_fail_with_it(tmp_path, image_file):
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
     jobs = jobs_of(plan_of(NOISE, tmp_path))
-    folder, config = jobs[1][0]
+    folder, config = jobs[0][0]
     folder.create(replace(config, learning_rate=0.5))
     executor = HereExecutor()
     with pytest.raises(ValueError, match="holds a run with other settings"):
@@ -201,7 +231,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
 def test_two_processes_do_not_work_on_one_run(tmp_path):
     import fcntl
 
-    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[1]
+    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[0]
     folder.create(config)
     with (folder.path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -222,7 +252,7 @@ def test_points_and_seeds_are_selected():
 
 
 def test_scores_are_those_of_the_test_stream(tmp_path):
-    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[1]
+    [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[0]
     folder.create(config)
     run_job(folder)
     from train.scoring.networks import evaluate
@@ -235,12 +265,82 @@ def test_scores_are_those_of_the_test_stream(tmp_path):
     assert ours["loss"] != ours["score"]  # the loss averages all steps, the score the queries
 
 
+def test_agents_are_trained_by_the_same_engine_after_their_lesson(
+    command, declared, here, tmp_path, monkeypatch
+):
+    pytest.importorskip("stable_baselines3", reason="it is not installed: the extra `sb3`")
+    declared(rl_experiment())
+    options = ("--budget", "smoke", "--out", tmp_path)
+    code, out = command("reproduce", "maze", *options, "--json")
+    assert code == 0
+    lessons, runs = here[0].paths[:2], here[0].paths[2:]
+    for path, lesson in zip(runs, lessons, strict=True):
+        config = RLRunFolder(path).config()
+        assert config.start_from == str(lesson)
+        assert config.network == RLRunFolder(lesson).config().network
+        first = RLRunFolder(lesson).load_model("best").policy.state_dict()
+        assert RLRunFolder(path).metrics()[0]["step"] == 0
+        assert first.keys() == RLRunFolder(path).load_model("last").policy.state_dict().keys()
+        assert json.loads((path / "test.json").read_text())["episodes"] == 20
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["network"] for row in rows[:2]] == ["hebbian-rnn", "no memory"]
+    assert {row["network"] for row in rows} > {"random actions"}
+    assert all(row["runs"] == "1 of 1, 48 steps" for row in rows[:2])
+    (runs[0] / "test.json").unlink()
+    command("reproduce", "maze", *options)
+    assert here[1].paths == [runs[0]]
+    assert command("report", "--out", tmp_path)[0] == 0
+    page = (tmp_path / "report.md").read_text()
+    assert "| no memory |" in page
+    assert "start_from: env_kwargs.episode_length=4" in page
+    [section] = read_sections(tmp_path)
+    assert draw(section, "curves").axes[0].get_xlabel() == "environment step"
+    assert draw(section, "eta") is None
+
+
+def test_an_agent_that_was_cut_off_goes_on(tmp_path, assert_same_agents, monkeypatch):
+    pytest.importorskip("stable_baselines3", reason="it is not installed: the extra `sb3`")
+    experiment = rl_experiment(lesson=False)
+    (folder, config), _ = jobs_of(plan_of(experiment, tmp_path))[0]
+    (whole, _), _ = jobs_of(plan_of(experiment, tmp_path / "whole"))[0]
+    prepare(whole, config)
+    run_job(whole)
+    prepare(folder, config)
+    save = RLRunFolder.save_model
+
+    def save_or_die(self, which, model, standing):
+        if (which, standing.step) == ("last", 48):
+            raise KeyboardInterrupt
+        save(self, which, model, standing)
+
+    monkeypatch.setattr(RLRunFolder, "save_model", save_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        run_job(folder)
+    monkeypatch.setattr(RLRunFolder, "save_model", save)
+    assert not is_finished(folder, config)
+    run_job(folder)
+    assert_same_agents(folder, whole)
+    assert (folder.path / "test.json").read_bytes() == (whole.path / "test.json").read_bytes()
+
+
+def test_what_comes_first_may_need_something_first(tmp_path):
+    experiment = rl_experiment(lesson=False)
+    [run, _] = experiment.runs("smoke")
+    middle, earliest = (replace(run, config=replace(run.config, steps=steps)) for steps in (32, 16))
+    chain = replace(run, first={"start_from": replace(middle, first={"start_from": earliest})})
+    for asked in ([chain], [earliest, chain]):
+        jobs = stages([(plan_of(experiment, tmp_path), asked)])
+        assert [[config.steps for _, config in stage] for stage in jobs] == [[16], [32], [48]]
+        (first, _), (second, config), (_, last) = (job for stage in jobs for job in stage)
+        assert (config.start_from, last.start_from) == (str(first.path), str(second.path))
+
+
 @pytest.mark.slow
 def test_jobs_of_this_machine_fail_alone_with_their_log(tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text("raise SystemExit('somebody else's program')")
     monkeypatch.chdir(tmp_path)
     jobs = jobs_of(plan_of(make_experiment(rules=("none",)), tmp_path))
-    (bad, config), (good, _) = jobs[1]
+    [[(bad, config), (good, _)]] = jobs
     bad.create(config)
     bad.checkpoint_path("last").write_bytes(b"rubbish")
     failures = run_missing(jobs, LocalProcesses(2), progress=False)
@@ -254,7 +354,7 @@ def test_jobs_of_this_machine_fail_alone_with_their_log(tmp_path, monkeypatch):
 
 def test_a_job_that_was_killed_says_so(tmp_path):
     settings = {"steps": 10_000, "eval_every": 4}
-    [(folder, config), *_] = jobs_of(plan_of(make_experiment(settings=settings), tmp_path))[1]
+    [(folder, config), *_] = jobs_of(plan_of(make_experiment(settings=settings), tmp_path))[0]
     prepare(folder, config)
     (folder.path / "log.txt").write_text("what was said before\n")
     executor = LocalProcesses(1)
@@ -348,6 +448,21 @@ def test_the_list_tells_runs_and_time_left(command, declared, here, tmp_path):
     assert row["experiment"] == "tiny"
     assert row["smoke"] == {"runs": 8, "seconds": 0}
     assert row["paper"]["seconds"] > 0
+    chosen = ("--only", "noise=0.5", "--seeds", 1, "--json", "--out", tmp_path)
+    code, out = command("reproduce", "--list", *chosen)
+    assert json.loads(out)["laptop"]["runs"] == 2
+
+
+def test_the_list_leaves_out_what_is_not_asked_for(command, declared, here, tmp_path):
+    other = replace(NOISE, name="other", budgets={"laptop": NOISE.budgets["smoke"]}, axes=())
+    declared(NOISE, other)
+    chosen = ("--only", "noise=0.5", "--out", tmp_path)
+    out = command("reproduce", "--list", *chosen, "--json")[1]
+    assert [json.loads(line)["experiment"] for line in out.splitlines()] == ["tiny"]
+    out = command("reproduce", "other", "--list", "--json", "--out", tmp_path)[1]
+    [row] = map(json.loads, out.splitlines())
+    assert row["laptop"]["runs"] == 4
+    assert row["smoke"] is None
 
 
 @pytest.mark.parametrize(
@@ -360,6 +475,8 @@ def test_the_list_tells_runs_and_time_left(command, declared, here, tmp_path):
         (["copy", "--only", "delay"], "only must be like delay=20,40, got 'delay'"),
         (["copy", "--only", "delay=7"], "delay must be one of"),
         (["copy", "--seeds", "9"], "seed must be one of"),
+        (["demo", "--budget", "paper"], "budget of demo must be one of 'laptop', 'smoke'"),
+        (["--list", "--only", "delay=7"], "nothing is varied as 'delay'|delay must be one of"),
     ],
 )
 def test_what_does_not_exist_is_refused(command, caplog, tmp_path, arguments, message):
@@ -416,12 +533,15 @@ def test_the_report_is_one_page_and_says_what_is_missing(command, declared, here
 
 
 def test_regression_is_reported_beside_its_oracle(command, declared, here, tmp_path):
-    settings = {"regression.num_support": 4, "regression.num_query": 3}
-    declared(make_experiment("line", "regression", settings=settings))
+    settings = {"task_settings.num_support": 4, "task_settings.num_query": 3}
+    measures = MEASURES["regression"]
+    declared(make_experiment("line", "regression", settings=settings, measures=measures))
     command("reproduce", "line", "--budget", "smoke", "--out", tmp_path)
     [section] = read_sections(tmp_path)
     [panel] = section.panels
-    assert 0 <= panel.reference("oracle_within_0.05") <= 1
+    [(error, within)] = [panel.references(section.measures)["ridge regression"]]
+    assert error >= 0
+    assert 0 <= within <= 1
     text = command("report", "--out", tmp_path)
     assert text[0] == 0
     page = (tmp_path / "report.html").read_text()
@@ -432,23 +552,26 @@ def test_regression_is_reported_beside_its_oracle(command, declared, here, tmp_p
 def test_few_shot_is_reported_with_the_time_of_its_encoder(
     command, declared, here, tmp_path, image_file
 ):
-    declared(few_shot_experiment(image_file, rules=("hebbian", "none")))
+    experiment = few_shot_experiment(image_file, rules=("hebbian", "none"))
+    declared(replace(experiment, measures=images.MEASURES))
     command("reproduce", "images", "--budget", "smoke", "--out", tmp_path)
     [section] = read_sections(tmp_path)
     run, other = (run for run in section.runs if run.seed == 0)
-    assert run.encoder.path == other.encoder.path
-    seconds = [
-        json.loads(folder.timing_path.read_text().splitlines()[-1])["seconds"]
-        for folder in (run.folder, run.encoder)
-    ]
-    assert run.seconds == pytest.approx(sum(seconds))
-    once = {f.path: f for each in section.runs for f in (each.folder, each.encoder)}
-    assert len(once) == 6
-    assert section.seconds == pytest.approx(sum(f.timing()[-1]["seconds"] for f in once.values()))
+    seconds = {
+        path.parent.name: RunFolder(path.parent).timing()[-1]["seconds"]
+        for path in tmp_path.glob("smoke/*/timing.jsonl")
+    }
+    assert len(seconds) == 6
+    encoder, own = run.parts
+    assert (encoder, own) == (next(iter(other.parts)), run.name)
+    assert run.seconds == pytest.approx(seconds[encoder] + seconds[own])
+    assert section.seconds == pytest.approx(sum(seconds.values()))
     assert command("report", "--out", tmp_path)[0] == 0
     page = (tmp_path / "report.html").read_text()
     assert "accuracy, first query (published)" in page
-    assert "encoder: network.model" in page
+    assert "encoder_run: network.core" in page
+    [chance] = (row for row in table(section) if row.name == "chance")
+    assert [cell.mean for cell in chance.cells] == ["33.3 %"] * 2
 
 
 def test_without_experiments_there_is_no_report(command, caplog, tmp_path):
@@ -475,7 +598,9 @@ def test_the_table_has_the_scores_of_the_runs(tmp_path, declared):
         folder.timing_path.write_text(json.dumps({"step": 6, "seconds": 10.0 + number}) + "\n")
         value = 0.1 * run.config.seed + 0.01 * (run.point["noise"] == "0.5")
         value += 0.001 * (run.point["network"] == "none-rnn")
-        scores = {"score": value, "loss": 2 + value, "oracle_score": 0.04, "eta": None}
+        references = {"chance": {"score": 1 / 3, "loss": 1 / 6}, "oracle": {"score": 0.04}}
+        scores = {"score": value, "loss": 2 + value, "references": references, "eta": None}
+        scores["higher_is_better"] = False
         (folder.path / "test.json").write_text(json.dumps(scores))
     (tmp_path / "smoke" / plan.all_runs()[-1].name / "test.json").unlink()
     [section] = read_sections(tmp_path)
@@ -492,8 +617,8 @@ def test_the_table_has_the_scores_of_the_runs(tmp_path, declared):
     assert (single.cells[0].interval, single.cells[0].seeds) == ("", "")
     assert single.runs == "1 of 2, 6 steps"
     chance, oracle = rows["noise 0.1", "chance"].cells, rows["noise 0.1", "oracle"].cells
-    assert [cell.mean for cell in chance] == ["0.3333", "0.1667"]  # half of the steps are scored
-    assert [cell.mean for cell in oracle] == ["0.0400", "0.0200"]
+    assert [cell.mean for cell in chance] == ["0.3333", "0.1667"]
+    assert [cell and cell.mean for cell in oracle] == ["0.0400", None]
 
 
 def test_the_legend_names_what_any_panel_has(command, declared, here, tmp_path):
@@ -504,8 +629,9 @@ def test_the_legend_names_what_any_panel_has(command, declared, here, tmp_path):
     [section] = read_sections(tmp_path)
     for name in ("curves", "comparison"):
         labels = [text.get_text() for text in draw(section, name).legends[0].get_texts()]
-        assert {"gradient RNN 8", "no plasticity, RNN 12", "chance", "oracle"} == set(labels)
-        assert len(labels) == 4
+        networks = {"gradient RNN 8", "no plasticity, RNN 12"}
+        assert {*networks, "chance", "oracle", "optimum"} == set(labels)
+        assert len(labels) == 5
 
 
 def test_intervals_are_those_of_student():
@@ -524,7 +650,7 @@ def test_durations_are_written_for_people(seconds, text):
 
 
 def test_a_run_uses_one_core(tmp_path):
-    jobs = jobs_of(plan_of(NOISE, tmp_path))[1]
+    jobs = jobs_of(plan_of(NOISE, tmp_path))[0]
     assert seconds_left(jobs, 2) == pytest.approx(seconds_left(jobs, 1) / 2)
     assert seconds_left(jobs, 100) == pytest.approx(max(seconds_left([job], 1) for job in jobs))
     assert seconds_left([], 2) == 0

@@ -6,8 +6,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from agents.plastic.rules import RuleSettings
-from plastic_envs.tasks import Copy
 from train.figures import runs as plot
 from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, save
 from train.figures.runs import plot_runs
@@ -140,7 +138,7 @@ def test_one_figure_shows_one_task(make_run, tmp_path):
     first, second = make_run(), make_run(task="copy")
     with pytest.raises(ValueError, match=re.escape(str(second.path))):
         plot_runs([first, second], tmp_path / "curves.png")
-    harder = make_run(task="copy", copy=Copy(length=2, delay=2))
+    harder = make_run(task="copy", length=2, delay=2)
     with pytest.raises(ValueError, match="delay=2"):
         plot_runs([second, harder], tmp_path / "curves.png")
     few_shot = [make_run(task="few-shot", steps=0, n_query=count) for count in (3, 4)]
@@ -204,7 +202,7 @@ def test_seeds_of_agents_are_joined_and_other_agents_are_not(make_rl_run, tmp_pa
     [
         ({"learning_rate": 0.1}, ["learning_rate=0.001", "learning_rate=0.1"]),
         ({"n_epochs": 2}, ["n_epochs=1", "n_epochs=2"]),
-        ({"plasticity": RuleSettings(base_eta=0.5)}, ["base_eta=0.1", "base_eta=0.5"]),
+        ({"base_eta": 0.5}, ["base_eta=0.1", "base_eta=0.5"]),
     ],
 )
 def test_settings_in_which_agents_differ_are_named(make_rl_run, tmp_path, drawn, change, labels):
@@ -214,7 +212,7 @@ def test_settings_in_which_agents_differ_are_named(make_rl_run, tmp_path, drawn,
 
 def test_settings_that_only_plastic_agents_have_name_no_others(make_rl_run, tmp_path, drawn):
     runs = [make_rl_run(extra_dim=1), make_rl_run(extra_dim=2), make_rl_run(core="gru")]
-    plot_runs([*runs, make_rl_run(core="gru", extra_dim=2, seed=1)], tmp_path / "curves.png")
+    plot_runs([*runs, make_rl_run(core="gru", seed=1)], tmp_path / "curves.png")
     assert [c.label for c in drawn] == [
         "hebbian rnn 6, extra_dim=1",
         "hebbian rnn 6, extra_dim=2",

@@ -81,6 +81,7 @@ SPOILED_OPTIMIZERS = {
     "no state": lambda o: o.pop("state"),
     "no dictionary": lambda o: o.update(state=[]),
     "of a run that has not begun": lambda o: o["state"].clear(),
+    "of some parameters": lambda o: o["state"].pop(next(iter(o["state"]))),
     "other parameters": lambda o: o["state"].update({999: some(o)}),
     "another shape": lambda o: some(o).update(exp_avg=torch.zeros(77)),
     "not finite": lambda o: some(o).update(exp_avg=some(o)["exp_avg"] * NAN),

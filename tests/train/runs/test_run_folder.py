@@ -1,12 +1,14 @@
 import json
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from train.runs.run_folder import RunFolder, read_records
+from train.settings import OtherFormatError
 from train.supervised.training import train
 
 
@@ -161,3 +163,31 @@ def test_no_records_are_read_from_no_file_and_an_empty_one(tmp_path):
     assert read_records(tmp_path / "absent") == []
     (tmp_path / "empty").touch()
     assert read_records(tmp_path / "empty") == []
+
+
+@pytest.mark.parametrize("kind", ["supervised", "reinforced"])
+def test_a_run_of_another_version_is_refused_in_one_clear_line(kind, make_config, make_rl_config):
+    """As from before settings said their format, which had a field for every task."""
+    config = make_config() if kind == "supervised" else make_rl_config()
+    text = config.to_json().replace('"format": "plastic-run-2",', "")
+    with pytest.raises(OtherFormatError, match="format is 'plastic-run-2', but of none"):
+        type(config).from_json(text)
+
+
+def test_the_version_that_wrote_a_run_is_told(run):
+    run.config_path.write_text(run.config_path.read_text().replace("run-2", "run-1"))
+    told = r"cannot be read: .*'plastic-run-2', but 'plastic-run-1': .*plastic-envs '\S+' wrote"
+    with pytest.raises(ValueError, match=told) as caught:
+        run.config()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_goes_on_elsewhere_but_with_the_same_settings(run):
+    config = run.config()
+    changed = replace(config, device="cpu", threads=2)
+    with run.at_work(changed, resume=True):
+        assert run.config() == changed
+    other = replace(config, network=replace(config.network, rule_settings={"base_eta": 0.7}))
+    told = r"network.rule_settings.base_eta was 0.1, but is 0.7"
+    with pytest.raises(ValueError, match=told), run.at_work(other, resume=True):
+        pass

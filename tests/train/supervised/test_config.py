@@ -115,7 +115,7 @@ def test_a_number_in_place_of_a_group_of_settings_is_refused(path, named, value)
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"text"'])
 def test_what_is_no_json_object_is_refused(text):
-    with pytest.raises(ValueError, match=r"TrainConfig|Expecting"):
+    with pytest.raises(ValueError, match=r"must be an object|Expecting"):
         TrainConfig.from_json(text)
 
 
@@ -124,7 +124,7 @@ def test_what_is_no_json_object_is_refused(text):
     [
         (
             {"task": "copi"},
-            r"task must be one of 'copy', .*'module:name', got 'copi' \(did you mean",
+            r"task must be one of .*'copy', .*'module:name', got 'copi' \(did you mean",
         ),
         ({"task": "bandit"}, "plastic train-rl --env PlasticBandit-v0"),
         (

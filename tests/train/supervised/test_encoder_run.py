@@ -139,11 +139,11 @@ def test_acting_on_images_agrees_with_whole_episodes(make_from, settings):
     assert result["score"] == pytest.approx(result["score_supervised"])
 
 
-@pytest.mark.parametrize("model", ["plastic", "prototypical"])
+@pytest.mark.parametrize("core", ["plastic", "prototypical"])
 def test_fine_tuning_starts_with_the_encoder_of_the_other_run_and_changes_it(
-    make_from, given, model
+    make_from, given, core
 ):
-    settings = {"fine_tune": True, "model": model, "learning_rate": 1e-2}
+    settings = {"fine_tune": True, "core": core, "learning_rate": 1e-2}
     start, _ = make_from(steps=0, **settings).load_network("last")
     assert same(state_of(start), given) == list(given)
     end, _ = make_from(steps=4, **settings).load_network("last")

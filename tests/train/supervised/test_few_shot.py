@@ -12,7 +12,11 @@ from train.scoring.networks import evaluate
 from train.supervised.batches import inputs_of
 from train.supervised.training import train
 
-MODELS = [{}, {"core": "prototypical"}, {"core": "prototypical", "label_mode": "delayed"}]
+MODELS = [
+    {},
+    {"core": "prototypical"},
+    {"core": "prototypical", "label_mode": "delayed", "delayed": True},
+]
 PLASTICITY = ["eta", "decay", "write_norm", "inner_loss"]
 
 
@@ -130,7 +134,8 @@ def test_a_prototypical_network_is_told_by_its_encoder(make_run):
     folder = make_run(task="few-shot", core="prototypical")
     assert isinstance(folder.load_network()[0], PrototypicalNetwork)
     result = evaluate(folder, num_episodes=2)
-    assert (result["rule"], result["cell"], result["hidden_size"]) == ("prototypical", "conv4", 4)
+    found = {name: result[name] for name in ("core", "encoder", "filters")}
+    assert found == {"core": "prototypical", "encoder": "conv4", "filters": 4}
 
 
 @pytest.mark.parametrize(

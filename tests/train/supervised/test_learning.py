@@ -1,9 +1,9 @@
 import pytest
 
-from plastic_envs.tasks import CueReward
+from train.network import NetworkConfig
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
-from train.supervised.config import NetworkConfig, TrainConfig
+from train.supervised.config import TrainConfig
 from train.supervised.training import train
 
 
@@ -12,8 +12,8 @@ def test_plastic_networks_remember_what_an_ordinary_one_of_equal_size_does_not(t
     scores = {}
     for rule, hidden_size in (("gradient", 32), ("hebbian", 32), ("none", 48)):
         config = TrainConfig(
-            network=NetworkConfig(rule=rule, hidden_size=hidden_size),
-            cue_reward=CueReward(num_cues=3, episode_length=12),
+            network=NetworkConfig(rule=rule, core_settings={"hidden_size": hidden_size}),
+            task_settings={"num_cues": 3, "episode_length": 12},
             learning_rate=3e-3,
             steps=2_500,
             eval_every=250,

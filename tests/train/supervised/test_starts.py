@@ -8,6 +8,7 @@ from gymnasium import spaces
 from train.figures.recording import record
 from train.reinforcement import environments as rl_environments
 from train.reinforcement import training as reinforcement
+from train.reinforcement.agent import closed_env, new_agent
 from train.reinforcement.environments import EnvironmentFailedError, make_vec
 from train.runs.run_folder import RLRunFolder, RunFolder
 from train.scoring.agents import evaluate_agent
@@ -230,3 +231,29 @@ def test_the_environment_is_made_as_the_programs_need_it(make_rl_config):
         with pytest.raises(ValueError, match=f"env_kwargs cannot set {name}"):
             make_rl_config("CartPole-v1", env_kwargs={name: value})
     assert make_vec(make_rl_config("CartPole-v1"), 3, "train").num_envs == 3
+
+
+def test_images_of_an_agent_come_with_their_labels_and_settings(make_rl_config, image_file):
+    images = {"env_kwargs": {"n_way": 3, "source": "arrays", "root": str(image_file)}}
+    shown = make_rl_config("PlasticFewShot-v0", **images)
+    with pytest.raises(ValueError, match=r"must be off \(--no-previous-action-reward\)"):
+        rl_environments.check_environments(shown)
+    settings = {"previous_action_reward": False, "filters": 2, "rectify": True, **images}
+    config = make_rl_config("PlasticFewShot-v0", **settings)
+    encoder = new_agent(config, closed_env(config), 0).policy.features_extractor.encoder
+    assert (encoder.image_encoder.embedding_size, encoder.rectify) == (2, True)
+    maze = make_rl_config(filters=2)
+    with pytest.raises(ValueError, match="filters=2 is set, but the task has no images"):
+        new_agent(maze, closed_env(maze), 0)
+
+
+def test_a_network_that_could_learn_nothing_is_not_trained(
+    make_config, make_run, encoder_run, tmp_path
+):
+    frozen = {"core": "prototypical", "encoder_run": str(encoder_run.path)}
+    other = {"encoder_run": str(make_run().path)}
+    for settings, message in ((frozen, "nothing to train"), (other, "it has no image encoder")):
+        config = make_config("few-shot", **settings)
+        with pytest.raises(ValueError, match=message):
+            supervised.train(config, RunFolder(tmp_path / "run"), progress=False)
+    assert list(tmp_path.iterdir()) == []

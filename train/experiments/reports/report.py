@@ -12,20 +12,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from train.experiments.figures import draw
-from train.experiments.files import plain, read_object
-from train.experiments.published import EXPERIMENTS
-from train.experiments.results import (
+from train.experiments import published
+from train.experiments.files import plain
+from train.experiments.reports.figures import draw
+from train.experiments.reports.results import (
     Group,
-    Measure,
     Panel,
     RunResult,
     Section,
     read_sections,
 )
-from train.experiments.sweep import FigureName
-from train.parts import differences
-from train.supervised.config import TrainConfig
+from train.experiments.sweep import NETWORK_NAMES, Config, FigureName, Measure, differences
 from train.wording import duration
 
 _SHOWN: dict[FigureName, str] = {
@@ -35,8 +32,8 @@ _SHOWN: dict[FigureName, str] = {
     "lets itself change.",
 }
 
-_HIDDEN = ("seed", "threads", "encoder_run")
-_IN_THE_TITLE = ("network.rule", "network.cell", "network.core_settings.hidden_size")
+_HIDDEN = ("seed", "threads", "device")
+_IN_THE_TITLE = (*NETWORK_NAMES, "network.core_settings.hidden_size")
 
 
 @dataclass(frozen=True)
@@ -100,24 +97,24 @@ def write_report(out: Path, budget: str | None = None) -> tuple[Path, Path]:
         FileNotFoundError: If no experiment was begun.
         ValueError: If the folder holds something else.
     """
-    chapters = [_chapter(section) for section in read_sections(out, budget)]
+    chapters = [chapter_of(section) for section in read_sections(out, budget)]
     figures = out / "figures"
     if figures.is_symlink():
         raise ValueError(f"{figures} is a link: the report is written into {out} alone")
     figures.mkdir(exist_ok=True)
     for chapter in chapters:
         for picture in chapter.pictures:
-            _write(figures / f"{picture.name}.png", picture.png)
+            write_file(figures / f"{picture.name}.png", picture.png)
     begun = {chapter.section.experiment.name for chapter in chapters}
     content: dict[str, Any] = {
         "chapters": chapters,
-        "absent": [e for e in EXPERIMENTS.values() if e.name not in begun],
+        "absent": [e for e in published.EXPERIMENTS.values() if e.name not in begun],
         "today": date.today().isoformat(),
     }
     page, text = out / "report.html", out / "report.md"
-    for path, templates in ((page, _environment()), (text, _environment(markdown=True))):
+    for path, templates in ((page, templates_for()), (text, templates_for(markdown=True))):
         written = templates.get_template(f"{path.name}.j2").render(content)
-        _write(path, written.encode(errors="backslashreplace"))
+        write_file(path, written.encode(errors="backslashreplace"))
     return page, text
 
 
@@ -127,17 +124,17 @@ class _Code(str):
     __slots__ = ()
 
 
-def _environment(*, markdown: bool = False) -> Environment:
+def templates_for(*, markdown: bool = False) -> Environment:
     """Return what fills templates in: whatever it fills in is text, and no markup."""
     templates = Environment(
-        loader=PackageLoader("train.experiments"),
+        loader=PackageLoader("train.experiments.reports"),
         autoescape=not markdown,  # noqa: S701 (Markdown is escaped by `finalize`)
         finalize=_markdown if markdown else None,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"code": _code, "fence": _fence}
+    templates.filters |= {"code": _code, "fence": _fence, "ready": _Code}
     return templates
 
 
@@ -167,7 +164,7 @@ def _longer(text: str, least: int) -> str:
     return "`" * max(least, *(len(run) + 1 for run in re.findall("`+", text)), least)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file aside and move it into place: links that lie there already lead nowhere."""
     aside = path.with_name(path.name + ".tmp")
     aside.unlink(missing_ok=True)
@@ -185,7 +182,8 @@ def table(section: Section) -> list[Row]:
     return rows
 
 
-def _chapter(section: Section) -> Chapter:
+def chapter_of(section: Section) -> Chapter:
+    """Draw and write down what there is of an experiment."""
     pictures = []
     for name in section.experiment.figures:
         if (figure := draw(section, name)) is not None:
@@ -271,11 +269,14 @@ def _settings(section: Section) -> dict[str, str]:
         for name, value in _common([run.config for run in runs]).items():
             if name not in shared and name not in _IN_THE_TITLE:
                 found[f"{title}: {name}"] = plain(value)
-    encoders = [run.encoder.config() for run in section.runs if run.encoder is not None]
-    return found | {f"encoder: {name}": plain(value) for name, value in _common(encoders).items()}
+    before = [run.first for run in section.runs]
+    for into in dict.fromkeys(into for first in before for into in first):
+        common = _common([first[into] for first in before if into in first])
+        found |= {f"{into}: {name}": plain(value) for name, value in common.items()}
+    return found
 
 
-def _common(configs: Sequence[TrainConfig | None]) -> dict[str, Any]:
+def _common(configs: Sequence[Config | None]) -> dict[str, Any]:
     """Return the settings that differ from the defaults and are the same in all runs begun."""
     flat = [differences(config) for config in configs if config is not None]
     return {
@@ -289,10 +290,9 @@ def _versions(section: Section) -> list[str]:
     """Return on what the runs ran, a line for each that differs."""
     found = set()
     for run in section.runs:
-        path = run.folder.path / "versions.json"
-        if path.is_file():
-            versions = [f"{name} {value}" for name, value in read_object(path).items() if value]
-            found.add(plain(", ".join(versions)))
+        if versions := {name: value for name, value in run.versions.items() if name != "date"}:
+            told = [f"{name} {value}" for name, value in versions.items() if value]
+            found.add(plain(", ".join(told)))
     return sorted(found)
 
 

@@ -1,4 +1,4 @@
-"""The experiments of the paper (arXiv 2302.03235), as far as they are supervised.
+"""The experiments of the paper (arXiv 2302.03235) on sequences, which are supervised.
 
 Budgets: `paper` has the published sizes, steps and seeds; `laptop` has fewer seeds and steps,
 smaller networks, RNNs and Conv-4 alone; `smoke` shows in a minute or two that everything works, and
@@ -8,22 +8,23 @@ nothing else.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from train.experiments.sweep import Axis, Budget, BudgetName, Experiment, Settings, networks, vary
+from train.experiments.networks import networks
+from train.experiments.sweep import (
+    Axis,
+    Budget,
+    BudgetName,
+    Experiment,
+    Measure,
+    Settings,
+    vary,
+)
 
-PLASTIC: tuple[str, ...] = ("gradient", "hebbian")
-ALL: tuple[str, ...] = (*PLASTIC, "none")
+PLASTIC = ("gradient", "hebbian")
+ALL = (*PLASTIC, "none")
 
-PAPER_SIZES: dict[str, int] = {"rnn": 256, "lstm": 128}
-LAPTOP_SIZES: dict[str, int] = {"rnn": 128}
-SMOKE_SIZES: dict[str, int] = {"rnn": 16}
-
-FEW_SHOT_PLASTICITY: dict[str, Settings] = {
-    "hebbian": {"base_eta": 1.0, "base_decay": 0.03},
-    "gradient": {"base_eta": 0.5, "base_decay": 0.03},
-}
-"""Rates for images, chosen in a few short runs on glyphs, seed 0: with the paper's 0.1 and 0.1
-plastic networks learn slower."""
-
+PAPER_SIZES = {"rnn": 256, "lstm": 128}
+LAPTOP_SIZES = {"rnn": 128}
+SMOKE_SIZES = {"rnn": 16}
 
 LAPTOP_SETTINGS: Settings = {
     "schedule": "cosine",  # in so few steps the last of them should be small
@@ -35,14 +36,28 @@ LAPTOP_SETTINGS: Settings = {
 """What lets networks of 128 units learn in a few thousand steps, chosen in short runs, seed 0; the
 paper has 10⁻³, 4, 0.1 and 0.1."""
 
+MEASURES = {
+    "copy": (Measure("score", "error at recall"),),
+    "cue-reward": (
+        Measure("score", "error, query half alone"),
+        Measure("loss", "error, all steps (published)"),
+    ),
+    "regression": (
+        Measure("score", "error over queries"),
+        Measure("within_0.05", "queries within 0.05", percent=True),
+    ),
+}
+"""What is reported of each task. Errors are mean squared errors."""
+
 _LONG_EPISODES: Settings = {"network.rule_settings.base_eta": 0.3}
 """At 1.0 the fast weights of an untrained network overflow in forty steps."""
 
 
-def _sequence(
+def sequence(
     name: str,
     claim: str,
     *axes: Axis,
+    task: str,
     steps: int,
     laptop_steps: int,
     rules: Iterable[str] = ALL,
@@ -50,9 +65,26 @@ def _sequence(
     laptop_sizes: Mapping[str, int] = LAPTOP_SIZES,
     laptop: Settings | None = None,
     laptop_only: Mapping[str, tuple[str, ...]] | None = None,
+    settings: Settings | None = None,
     **others: Any,
 ) -> Experiment:
-    """Return an experiment on a sequence task, with the budgets that most of them have."""
+    """Return an experiment on a sequence task, with the budgets that most of them have.
+
+    Args:
+        name: Its name.
+        claim: What it is to show.
+        *axes: What is varied.
+        task: The task.
+        steps: Training steps as published.
+        laptop_steps: Training steps on the laptop.
+        rules: Plasticity rules that are compared.
+        paper_sizes: Hidden units by cell, as published.
+        laptop_sizes: The same on the laptop.
+        laptop: More settings of the laptop's.
+        laptop_only: Points that are kept there.
+        settings: Of all runs.
+        **others: More of the experiment.
+    """
     budgets: dict[BudgetName, Budget] = {
         "paper": Budget(
             networks=networks(paper_sizes, rules),
@@ -78,29 +110,31 @@ def _sequence(
             only={axis.name: tuple(axis.points)[: 2 - i] for i, axis in enumerate(axes)},
         ),
     }
-    return Experiment(name, claim, axes=axes, budgets=budgets, **others)
+    fixed = {"task": task, **(settings or {})}
+    measures = MEASURES.get(task, (Measure("score", "score"),))
+    return Experiment(name, claim, budgets, settings=fixed, axes=axes, measures=measures, **others)
 
 
 def _cue_reward(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
     steps = {"steps": 20_000, "laptop_steps": 2_000}
-    return _sequence(name, claim, *axes, task="cue-reward", **{**steps, **others})
+    return sequence(name, claim, *axes, task="cue-reward", **{**steps, **others})
 
 
 def _copy(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
     steps = {"steps": 10_000, "laptop_steps": 2_000}
     laptop = {**_LONG_EPISODES, **others.pop("laptop", {})}
-    return _sequence(name, claim, *axes, task="copy", laptop=laptop, **{**steps, **others})
+    return sequence(name, claim, *axes, task="copy", laptop=laptop, **{**steps, **others})
 
 
 def _regression(name: str, claim: str, *axes: Axis, **others: Any) -> Experiment:
     steps = {"steps": 10_000, "laptop_steps": 3_000}
     laptop = {**_LONG_EPISODES, **others.pop("laptop", {})}
-    return _sequence(name, claim, *axes, task="regression", laptop=laptop, **{**steps, **others})
+    return sequence(name, claim, *axes, task="regression", laptop=laptop, **{**steps, **others})
 
 
 _MODULATION = Axis("modulation", {"on": {}, "off": {"network.rule_settings.modulation": False}})
 
-_ALL = (
+PAPER = (
     _cue_reward(
         "cue-reward",
         "With either plastic rule a network learns within an episode which cue brings which "
@@ -240,78 +274,5 @@ _ALL = (
         rules=PLASTIC,
         settings={"task_settings.kind": "mlp"},
     ),
-    Experiment(
-        name="few-shot",
-        claim="Plastic networks classify images of classes that they have seen once; an ordinary "
-        "network of equal size stays at chance.",
-        task="few-shot",
-        axes=(vary("encoder", ("conv4", "resnet12"), "network.encoder"),),
-        figures=("curves", "eta"),
-        budgets={
-            "paper": Budget(
-                networks=networks({"rnn": 512, "lstm": 256}),
-                seeds=(0, 1, 2, 3),
-                settings={
-                    "steps": 40_000,
-                    "eval_every": 1_000,
-                    "weight_decay": 5e-4,
-                    "schedule": "cosine",
-                    "network.rectify": True,
-                },
-            ),
-            "laptop": Budget(
-                networks=networks(LAPTOP_SIZES, plasticity=FEW_SHOT_PLASTICITY),
-                seeds=(0, 1, 2),
-                settings={
-                    "steps": 2_000,
-                    "batch_size": 32,
-                    "learning_rate": 3e-3,
-                    "schedule": "cosine",
-                    "eval_every": 200,
-                    "network.filters": 32,
-                    "task_settings.query_sampling": "independent",
-                },
-                only={"encoder": ("conv4",)},
-                encoder={
-                    "network.core": "prototypical",
-                    "network.filters": 32,
-                    "task_settings.n_way": 20,
-                    "task_settings.n_query": 20,
-                    "steps": 600,
-                    "batch_size": 8,
-                    "learning_rate": 2e-3,
-                    "schedule": "cosine",
-                    "eval_every": 150,
-                    "eval_episodes": 100,
-                },
-            ),
-            "smoke": Budget(
-                networks=networks(SMOKE_SIZES, plasticity=FEW_SHOT_PLASTICITY),
-                seeds=(0, 1),
-                settings={
-                    "steps": 40,
-                    "batch_size": 16,
-                    "eval_every": 10,
-                    "eval_episodes": 50,
-                    "network.filters": 4,
-                },
-                only={"encoder": ("conv4",)},
-                encoder={
-                    "network.core": "prototypical",
-                    "network.filters": 4,
-                    "steps": 20,
-                    "batch_size": 8,
-                    "eval_every": 10,
-                    "eval_episodes": 20,
-                },
-            ),
-        },
-        note="On images the published settings have networks twice as wide as elsewhere. The paper "
-        "trains encoder and network end to end, and so does the budget `paper`; in "
-        "the others the encoder is trained before, as a prototypical network, and kept. The "
-        "published cosine ends at a tenth of the first step size, ours at nearly nothing.",
-    ),
 )
-
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in _ALL}
-"""All experiments by their name."""
+"""All experiments on sequences."""

@@ -1,0 +1,205 @@
+"""What agents learn by reinforcement: every kind of memory on the same tasks, beside none.
+
+`mlp` remembers nothing: it sees the observation alone. `mlp-last` sees its last action and reward,
+as all others do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from train.experiments.sweep import (
+    Axis,
+    Budget,
+    BudgetName,
+    Experiment,
+    First,
+    Measure,
+    Settings,
+)
+from train.reinforcement.config import RLConfig
+
+_LSTMS = ("hebbian-lstm", "gradient-lstm")
+_REWARD_AT_ONCE = {"base_eta": 1.0, "base_decay": 0.03}
+"""Where the paper's rates are not used: with these, what one reward tells can be remembered."""
+
+_TITLES = {
+    "hebbian-rnn": "Hebbian RNN",
+    "gradient-rnn": "gradient RNN",
+    "hebbian-lstm": "Hebbian LSTM",
+    "gradient-lstm": "gradient LSTM",
+    "lstm": "LSTM",
+    "mlp-last": "last action and reward only",
+    "mlp": "without memory",
+}
+
+
+def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = True) -> Axis:
+    """Return the axis of agents that are compared."""
+    rates = {f"network.rule_settings.{name}": value for name, value in plasticity.items()}
+    points: dict[str, Settings] = {}
+    for rule in ("hebbian", "gradient"):
+        for cell in ("rnn", "lstm"):
+            points[f"{rule}-{cell}"] = {"network.rule": rule, "network.cell": cell, **rates}
+    points["lstm"] = {"network.core": "lstm"}
+    points["mlp-last"] = {"network.core": "mlp"}
+    points["mlp"] = {"network.core": "mlp", "previous_action_reward": False}
+    size = {"network.core_settings.hidden_size": hidden_size}
+    kept = {
+        name: {**settings, **size}
+        for name, settings in points.items()
+        if lstms or name not in _LSTMS
+    }
+    return Axis("network", kept, _TITLES)
+
+
+def by_reward(
+    name: str,
+    claim: str,
+    env: str,
+    *measures: Measure,
+    steps: int,
+    settings: Settings,
+    plasticity: Mapping[str, float] | None = None,
+    lesson: Settings | None = None,
+    smoke: Settings | None = None,
+    **others: Any,
+) -> Experiment:
+    """Return an experiment with the budgets that all of them have.
+
+    Args:
+        name: Its name.
+        claim: What it is to show.
+        env: Where agents act.
+        *measures: What is reported.
+        steps: Environment steps on the laptop; twice as many are on the large budget.
+        settings: Of all runs.
+        plasticity: Of the rules; their own if not given.
+        lesson: What is learned before, in how many of the laptop's steps it takes.
+        smoke: Settings that make episodes short.
+        **others: More of the experiment.
+    """
+    lengths = {"paper": (2 * steps, 4), "laptop": (steps, 3)}
+    budgets: dict[BudgetName, Budget] = {}
+    for budget, (length, seeds) in lengths.items():
+        budgets[budget] = Budget(  # type: ignore[index]
+            networks=_agents(
+                128 if budget == "paper" else 64, plasticity or {}, lstms=budget == "paper"
+            ),
+            seeds=tuple(range(seeds)),
+            settings={"steps": length, "eval_every": length // 20},
+            first=() if lesson is None else (First("start_from", lesson, alike=True),),
+        )
+    tiny = {"num_envs": 4, "ppo.minibatches": 2, "eval_episodes": 16, **(smoke or {})}
+    tiny |= {"steps": 1_000, "eval_every": 500}
+    short = {**(lesson or {}), "steps": 500, **(smoke or {})}
+    budgets["smoke"] = Budget(
+        networks=_agents(8, plasticity or {}, lstms=False),
+        seeds=(0, 1),
+        settings=tiny,
+        first=() if lesson is None else (First("start_from", short, alike=True),),
+    )
+    return Experiment(
+        name,
+        claim,
+        budgets,
+        kind=RLConfig,
+        settings={"env": env, **settings},
+        measures=measures or (Measure("score", "score"),),
+        figures=("curves", "comparison"),
+        **others,
+    )
+
+
+AGENTS = (
+    by_reward(
+        "rl-bandit",
+        "An agent with plastic weights learns, from reward alone, to try arms and to keep to the "
+        "best one.",
+        "PlasticBandit-v0",
+        Measure("score", "reward of a trial", digits=3),
+        steps=1_000_000,
+        settings={
+            "ppo.n_steps": 100,
+            "ppo.gamma": 0.9,
+            "ppo.gae_lambda": 0.3,
+            "ppo.learning_rate": 2e-3,
+        },
+        smoke={"env_kwargs.num_trials": 20, "ppo.n_steps": 20},
+    ),
+    by_reward(
+        "rl-cue-reward",
+        "Which cue brings which reward is learned by reward alone, too.",
+        "PlasticCueReward-v0",
+        Measure("score", "squared error, query half", digits=3),
+        steps=1_200_000,
+        # What an answer brings does not depend on those before: gamma is 0.
+        settings={
+            "ppo.n_steps": 20,
+            "ppo.gamma": 0.0,
+            "ppo.learning_rate": 2e-3,
+            "ppo.ent_coef": 0.0,
+        },
+        plasticity=_REWARD_AT_ONCE,
+    ),
+    by_reward(
+        "rl-maze",
+        "An agent with plastic weights remembers where the reward was in a maze that it has not "
+        "seen before, and comes back.",
+        "PlasticMaze-v0",
+        Measure("score", "return", digits=1),
+        steps=1_500_000,
+        # Rewards of 10 would let the values' loss drown the rest: vf_coef is small.
+        settings={
+            "env_kwargs.size": 7,
+            "env_kwargs.episode_length": 100,
+            "ppo.n_steps": 100,
+            "ppo.gamma": 0.95,
+            "ppo.learning_rate": 2e-3,
+            "ppo.ent_coef": 0.02,
+            "ppo.vf_coef": 0.005,
+        },
+        smoke={"env_kwargs.episode_length": 20, "ppo.n_steps": 20},
+    ),
+    by_reward(
+        "rl-target-search",
+        "After an easier lesson an agent with plastic weights finds the target of each cue by "
+        "trying, and remembers it.",
+        "PlasticTargetSearch-v0",
+        Measure("last_five", "right answers, last five trials", digits=3),
+        Measure("score", "right answers, all trials", digits=3),
+        steps=3_000_000,
+        settings={
+            "ppo.n_steps": 120,
+            "ppo.gamma": 0.0,
+            "ppo.learning_rate": 3e-3,
+            "ppo.ent_coef": 0.003,
+            "ppo.vf_coef": 0.2,
+        },
+        plasticity=_REWARD_AT_ONCE,
+        lesson={
+            "env_kwargs.num_cues": 2,
+            "env_kwargs.episode_length": 30,
+            "ppo.schedule": "constant",
+            "steps": 1_000_000,
+            "eval_every": 50_000,
+        },
+        smoke={"env_kwargs.episode_length": 30, "ppo.n_steps": 30},
+        note="The lesson is the same task with two cues in episodes of 30 steps, without which "
+        "none learned it at all. Steps are those after it; seconds are of both.",
+    ),
+    by_reward(
+        "rl-repeat-previous",
+        "On somebody else's memory task, to say which card was shown four steps ago, agents with "
+        "plastic weights learn what an LSTM learns, and one without memory does not.",
+        "popgym:popgym-RepeatPreviousEasy-v0",
+        Measure("score", "return", digits=3),
+        steps=200_000,
+        settings={"num_envs": 16, "eval_episodes": 128, "ppo.schedule": "constant"},
+        smoke={"ppo.n_steps": 32},
+        note="The environment is of POPGym (Morad et al., ICLR 2023, arXiv 2303.01859) and takes "
+        "`pip install popgym`. `python -m benchmarks.contrib_ppo` trains sb3-contrib's "
+        "RecurrentPPO with the same settings.",
+    ),
+)
+"""All experiments of reinforcement learning. The settings of our tasks are the same for all agents;
+they were found with the Hebbian RNN, seed 0."""

@@ -12,6 +12,7 @@ from agents.memories.updates.update import Chunks, Update, Write, carry, cut, fr
 from plastic_envs.checks import check_number
 
 _CHUNK = 40  # steps
+_ROUNDING = 16  # of a sum of some thousand keys, in units of its trace's last place
 
 
 class MesaState(NamedTuple):
@@ -81,13 +82,23 @@ class Mesa(Update):
 
     def recall(self, k: Tensor, state: MesaState) -> Tensor:
         """Return Gᵀ (H + Λ)⁻¹ k."""
-        factor = _factor(state.H + torch.diag_embed(self.ridge))
+        factor = _factor(self._regularised(state.H, self.ridge))
         return (transposed(torch.cholesky_solve(k.unsqueeze(-1), factor)) @ state.G).squeeze(-2)
 
     def size_of(self, state: MesaState) -> Tensor:
         """Return the Frobenius norm of M = (H + Λ)⁻¹ G."""
-        factor = _factor(state.H + torch.diag_embed(self.ridge))
+        factor = _factor(self._regularised(state.H, self.ridge))
         return frobenius(torch.cholesky_solve(state.G, factor))
+
+    @staticmethod
+    def _regularised(matrix: Tensor, ridge: Tensor) -> Tensor:
+        """Return H + Λ, and as much more as makes up for the rounding of H.
+
+        Without it, a long sum of keys that leave out a direction is not positive there once Λ is
+        smaller than the rounding of its large entries. It is no more than that rounding.
+        """
+        trace = matrix.detach().diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
+        return matrix + torch.diag_embed(ridge + _ROUNDING * torch.finfo(trace.dtype).eps * trace)
 
     def forward(
         self,
@@ -124,7 +135,7 @@ class Mesa(Update):
             pairs = pairs * nn.functional.pad(scale, (0, self.value_size), value=1.0)
             reads: Tensor = _Dual.apply(pairs * root, c.q * scale, c.decay)  # type: ignore[no-untyped-call]
             return reads
-        inverse = _inverse_factor(before.H + torch.diag_embed(self.ridge).unsqueeze(1))
+        inverse = _inverse_factor(self._regularised(before.H, self.ridge.unsqueeze(1)))
         steps, both = c.k.shape[-2], torch.cat([c.k, c.q], dim=-2)
         known = both @ transposed(inverse)
         stays = torch.cat([c.from_start, c.from_start], dim=-1).unsqueeze(-1)
@@ -141,7 +152,7 @@ class Mesa(Update):
         if before is not None:
             matrices = matrices + c.from_start.unsqueeze(-1) * before.H.flatten(-2).unsqueeze(-2)
         matrices = matrices.view(*matrices.shape[:-1], self.key_size, self.key_size)
-        inverse = _inverse_factor(matrices + torch.diag_embed(self.ridge)[:, None, None])
+        inverse = _inverse_factor(self._regularised(matrices, self.ridge[:, None, None]))
         x = (transposed(inverse @ c.q.unsqueeze(-1)) @ inverse).squeeze(-2)  # (H + Λ)⁻¹ q
         reads: Tensor = x @ transposed(c.k) * shares @ c.v
         return reads if before is None else reads + (x * c.from_start.unsqueeze(-1)) @ before.G

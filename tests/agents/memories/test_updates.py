@@ -237,16 +237,14 @@ def test_float32_does_not_drift(name):
 
 
 def test_mesa_in_float32_on_few_directions():
-    """Keys of two directions only: in the others Λ, at its smallest, is all that there is."""
+    """Keys leave out six directions, where the rounding of H comes to exceed the smallest Λ."""
     update = Mesa(8, 2, 1, ridge=0.00101)
     generator = seeded()
     k = torch.randn(1, 1, 1000, 2, generator=generator) @ torch.randn(2, 8, generator=generator)
-    v = k[..., :2] * 0.5
+    v = 0.5 * k[..., :2]
     write = Write(k, k, v, torch.zeros(1, 1, 1000), None)
-    reads, _ = update(write)
-    assert (reads - v)[:, :, 20:].abs().max() < 1e-3 * v.abs().max()
-    literal, _ = naive.run(update, write)
-    assert (literal - v)[:, :, 20:].abs().max() < 1e-2 * v.abs().max()
+    for reads, _ in (update(write), naive.run(update, write)):
+        assert (reads - v)[:, :, 20:].abs().max() < 1e-4 * v.abs().max()
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -57,6 +57,8 @@ class AssociativeMemory(nn.Module):
     out of the keys; a recurrent network in front, whose state mixes inputs, is for tasks whose keys
     are moments.
 
+    Under `torch.autocast` all of it stays in the precision of its parameters.
+
     Args:
         input_size: Entries of an input.
         update: Name of the memory in `UPDATES`, or a class that derives from `Update`.
@@ -154,7 +156,10 @@ class AssociativeMemory(nn.Module):
         Raises:
             ValueError: If an argument is no tensor, or its shape, type or device does not fit.
         """
-        self._check_input(x, 2, "[batch, {}]")
+        x = self._checked(x, 2, "[batch, {}]")
+        if _casts(x):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.step(x, state, episode_starts)
         state = self._initial_state(len(x)) if state is None else self._fitting(state, len(x))
         memories, front = state.layers, state.features
         if episode_starts is not None:
@@ -208,7 +213,10 @@ class AssociativeMemory(nn.Module):
     def _run(
         self, x: Tensor, state: MemoryState | None, starts: Tensor | None, *, probe: bool
     ) -> tuple[Tensor, MemoryState, list[MemoryProbes]]:
-        self._check_input(x, 3, "[batch, time, {}]")
+        x = self._checked(x, 3, "[batch, time, {}]")
+        if _casts(x):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._run(x, state, starts, probe=probe)
         if state is not None:
             state = self._fitting(state, len(x))
         if starts is not None:
@@ -249,17 +257,21 @@ class AssociativeMemory(nn.Module):
         memories = (layer.update.initial_state(batch, like) for layer in self.layers)  # type: ignore[union-attr,operator]
         return MemoryState(front, tuple(memories))
 
-    def _check_input(self, x: Tensor, dims: int, shape: str) -> None:
+    def _checked(self, x: Tensor, dims: int, shape: str) -> Tensor:
+        """Return an input that fits, of the type of the parameters where autocast is at work."""
         like = self.head.weight
         wanted = shape.format(self.input_size)
         if not isinstance(x, Tensor) or x.layout is not torch.strided or x.is_nested:
             raise ValueError(f"x must be a dense torch.Tensor {wanted}, got {described(x)}")
         if x.dim() != dims or x.shape[-1] != self.input_size or (dims == 3 and x.shape[1] < 1):
             raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
+        if x.dtype != like.dtype and x.is_floating_point() and _casts(x):
+            x = x.to(like.dtype)
         if x.dtype != like.dtype or x.device != like.device:
             raise ValueError(
                 f"the core is {like.dtype} on {like.device}, but its input is {described(x)}"
             )
+        return x
 
     def _fitting(self, state: MemoryState, batch: int) -> MemoryState:
         """Return a state, once it has been seen to be of this core."""
@@ -327,6 +339,12 @@ def _features(features: Features, input_size: int, width: int) -> nn.Module:
     linear = nn.Linear(input_size, width)
     after = {"relu": nn.ReLU, "tanh": nn.Tanh}.get(features)
     return linear if after is None else nn.Sequential(linear, after())
+
+
+def _casts(x: Tensor) -> bool:
+    """Say whether autocast is at work where a tensor is."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _kinds(tree: Any) -> Any:

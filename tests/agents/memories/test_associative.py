@@ -154,6 +154,29 @@ def test_states_map_detach_and_move():
     torch.testing.assert_close(list(leaves(state.to("cpu"))), list(leaves(state)))
 
 
+@pytest.mark.parametrize("name", MEMORIES)
+def test_autocast_leaves_it_in_its_precision(name):
+    core, x = make(name).float(), inputs(2, 9).float()
+    expected, final = core(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs, state = core(x)
+        output, _ = core.step(x[:, 0].bfloat16())
+    torch.testing.assert_close(outputs, expected)
+    torch.testing.assert_close(list(leaves(state)), list(leaves(final)))
+    assert output.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "gru" not in name and "pl" not in name])
+def test_no_tensor_is_made_elsewhere(name):
+    core = make(name).to("meta")
+    x = torch.zeros(2, 50, 4, device="meta", dtype=torch.float64)
+    starts = torch.zeros(2, 50, device="meta", dtype=torch.bool)
+    outputs, state = core(x, core.initial_state(2), starts)
+    outputs.sum().backward()
+    output, state = core.step(x[:, 0], state, starts[:, 0])
+    assert {leaf.device.type for leaf in (output, outputs, *leaves(state))} == {"meta"}
+
+
 def test_ridge_and_keep_are_learned():
     core = make("mesa-keep")
     outputs, _ = core(inputs(2, 20))

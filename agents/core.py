@@ -147,7 +147,7 @@ CORES: dict[str, Factory] = {
     "delta": memory_factory("delta"),
     "gated-delta": memory_factory("gated-delta"),
     "mesa": memory_factory("mesa"),
-    "attention": memory_factory("attention", features="relu"),
+    "attention": memory_factory("attention"),
     "prototypical": prototypical,
 }
 """Factories by name; `prototypical` needs an encoder of images."""

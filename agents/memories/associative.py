@@ -285,23 +285,17 @@ class AssociativeMemory(nn.Module):
         return state
 
 
-def memory_factory(update: str, **defaults: Any) -> Callable[..., AssociativeMemory]:
-    """Return a factory of cores with one kind of memory, whose settings are options, too.
-
-    Args:
-        update: Name of the memory.
-        **defaults: What is not as `AssociativeMemory` and the memory have it.
-    """
+def memory_factory(update: str) -> Callable[..., AssociativeMemory]:
+    """Return a factory of cores with the memory of a name, whose settings are options, too."""
 
     def factory(input_size: int, **options: Any) -> AssociativeMemory:
-        return AssociativeMemory(input_size, update, **{**defaults, **options})
+        return AssociativeMemory(input_size, update, **options)
 
     own = inspect.signature(AssociativeMemory).parameters.values()
     kept = [p for p in own if p.name != "update" and p.kind is not inspect.Parameter.VAR_KEYWORD]
     parameters = [*kept, *_settings(UPDATES[update]).values()]
     factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(default=defaults.get(p.name, p.default)) for p in parameters],
-        return_annotation=AssociativeMemory,
+        parameters, return_annotation=AssociativeMemory
     )
     factory.__name__ = factory.__qualname__ = update
     factory.__doc__ = UPDATES[update].__doc__

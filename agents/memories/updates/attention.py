@@ -54,8 +54,8 @@ class Attention(Update):
         heads: int,
         *,
         context: int = 128,
-        match: Match = "dot",
-        kappa: float = 1.0,
+        match: Match = "distance",
+        kappa: float = 4.0,
     ) -> None:
         super().__init__(key_size, value_size, heads)
         self.context = check_int("context", context, minimum=1, maximum=2**20)

@@ -27,7 +27,7 @@ KINDS = {
     "mesa": lambda *sizes: Mesa(*sizes),
     "mesa-least-ridge": lambda *sizes: Mesa(*sizes, ridge=0.0011),
     "mesa-keep": lambda *sizes: Mesa(*sizes, keep=0.9),
-    "attention": lambda *sizes: Attention(*sizes, context=6),
+    "attention": lambda *sizes: Attention(*sizes, context=6, match="dot"),
     "attention-distance": lambda *sizes: Attention(*sizes, context=100, match="distance"),
 }
 BATCH, HEADS, KEY, VALUE = 3, 2, 5, 4

@@ -13,6 +13,8 @@ _foreign = _project.foreign_files(_Path(__file__).parent)
 
 try:
     from agents.core import CORES, Core, Encoded, Readout, make_core
+    from agents.memories.associative import AssociativeMemory, MemoryState
+    from agents.memories.layer import MemoryProbes
     from agents.memories.torch_rnn import TorchCore
     from agents.plastic.cells import Cell, CellStep, GRUCell, LSTMCell, RNNCell
     from agents.plastic.network import PlasticNetwork
@@ -49,6 +51,7 @@ if _foreign:
 
 __all__ = [
     "CORES",
+    "AssociativeMemory",
     "Backpropamine",
     "Cell",
     "CellStep",
@@ -64,6 +67,8 @@ __all__ = [
     "LSTMCell",
     "LSTMHidden",
     "LayerStep",
+    "MemoryProbes",
+    "MemoryState",
     "NonPlastic",
     "Oja",
     "PlasticNetwork",

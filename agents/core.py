@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.importing import import_named, is_import_name, told
+from agents.memories.associative import memory_factory
 from agents.memories.feedforward import Feedforward
 from agents.memories.torch_rnn import TorchCore, gru, lstm, rnn
 from agents.plastic.cells import Cell
@@ -142,6 +143,11 @@ CORES: dict[str, Factory] = {
     "gru": gru,
     "rnn": rnn,
     "mlp": Feedforward,
+    "hebbian-memory": memory_factory("hebbian"),
+    "delta": memory_factory("delta"),
+    "gated-delta": memory_factory("gated-delta"),
+    "mesa": memory_factory("mesa"),
+    "attention": memory_factory("attention"),
     "prototypical": prototypical,
 }
 """Factories by name; `prototypical` needs an encoder of images."""

@@ -9,7 +9,7 @@ import pytest
 import plastic_envs
 from agents.plastic.cells import CELLS
 from agents.plastic.rules import RULES
-from benchmarks import env_speed, parity
+from benchmarks import env_speed, memory_speed, parity
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 
@@ -83,3 +83,17 @@ def test_the_speed_of_every_environment_is_measured():
 def test_repeats_are_ordered(rows):
     found = rows(env_speed, "--seconds", "0.001", "--repeats", "3", "--num-envs", "2")
     assert all(0 < row["worst"] <= row["median"] <= row["best"] for row in found)
+
+
+def test_memory_speed(rows, monkeypatch):
+    monkeypatch.setattr(memory_speed, "OPTIONS", {"mesa": {}, "delta": {}})
+    training, acting = [], []
+    for row in rows(memory_speed, "--quick", "--key-size", 8):
+        (training if row["what"] == "training step" else acting).append(row)
+    assert [row["core"] for row in training] == ["mesa", "delta", "lstm", "gru"]
+    assert [row["core"] for row in acting] == ["mesa", "delta", "lstm", "gru"]
+    sizes = [row["parameters"] for row in training]
+    assert max(sizes) < 1.1 * min(sizes)
+    assert training[2]["times_lstm"] == 1
+    assert all(row["cpu_seconds"] > 0 for row in training)
+    assert all(row["steps_per_second"] > 0 for row in acting)

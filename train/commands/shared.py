@@ -86,8 +86,9 @@ def warn_without_kernel() -> None:
     """Say that training will be slow, if it will."""
     if library.load() is None:
         logger.warning(
-            "the compiled kernel was not built (is there a C compiler?): computing in PyTorch, "
-            "several times slower. Reinstalling the package with a compiler builds it."
+            "there is no compiled kernel (%s): computing in PyTorch, several times slower. "
+            "Reinstalling the package with a C compiler builds it.",
+            library.absence(),
         )
 
 

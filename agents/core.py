@@ -261,6 +261,8 @@ def make_core(
 class _Around(nn.Module):
     """Stands around a core; it has a probe if the core has."""
 
+    core: Any
+
     def __init__(self, core: Any) -> None:
         super().__init__()
         self.core = check_instance("core", core, nn.Module, "a module that is a Core")

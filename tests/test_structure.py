@@ -11,8 +11,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("plastic_envs", "agents", "train", "benchmarks")
 MOST_MODULES = 12  # of a folder
 
-# What is left to mend: nothing may be added.
-
 
 def name_of(path):
     """Return the dotted name of a module of the repository; a package's is that of its folder."""

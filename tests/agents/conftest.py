@@ -30,9 +30,9 @@ def plastic_rule_class(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Leave to the slow tests most pairs of a rule and a cell: each is tried with one of the others.
+    """Leave most pairs of a rule and a cell to the slow tests.
 
-    That is the RNN, or the gradient rule; the compiled form has pairs of its own.
+    Each is tried with the RNN, or the gradient rule; the compiled form has pairs of its own.
     """
     for item in items:
         chosen = getattr(getattr(item, "callspec", None), "params", {})

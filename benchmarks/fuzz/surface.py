@@ -41,6 +41,8 @@ VALID = {
     "observation_space": _BOX,
     "action_space": "gym.spaces.Discrete(2)",
     "core": "'plastic'",
+    **{f"{name}.core": "agents.make_core('mlp', 3)" for name in ("Encoded", "Readout")},
+    "Encoded.encoder": "torch.nn.Linear(3, 3)",
     "lr_schedule": "lambda _: 1e-3",
     "policy": "'PlasticPolicy'",
     "buffer_size": "4",

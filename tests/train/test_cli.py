@@ -147,6 +147,7 @@ def test_runs_of_the_other_kind_are_sent_to_the_other_command(run, make_rl_run, 
     assert f"{run.path} was trained by supervised learning" in caplog.text
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_output_that_nobody_reads(tmp_path):
     words = [sys.executable, "-m", "train.cli", "reproduce", "--list", "--json", "--out", tmp_path]
     with subprocess.Popen(

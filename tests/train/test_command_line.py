@@ -246,6 +246,7 @@ def test_ctrl_c_ends_an_agents_training_as_well(signalled, caplog, tmp_path):
     assert f"stopped; plastic train-rl --resume {run.path} goes on" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_demonstration_end_with_it(signalled, caplog, tmp_path):
     out = tmp_path / "demo"
     begun = lambda: any(out.glob("laptop/*/metrics.jsonl"))  # noqa: E731

@@ -402,6 +402,7 @@ def test_killed_it_goes_on_where_it_was(tmp_path, assert_same_run):
         assert_same_run(RunFolder(cut / "smoke" / path.name), RunFolder(path))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path):
     options = ["--only", "network=none-rnn", "--budget", "laptop", "--out", tmp_path, "--jobs", 2]

@@ -166,6 +166,7 @@ def test_a_damaged_checkpoint_is_not_resumed(run, command, caplog):
     assert f"{path} cannot be read" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
     make_config, tmp_path, assert_same_run
 ):

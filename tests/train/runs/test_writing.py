@@ -145,6 +145,7 @@ def test_whoever_waits_gets_the_lock_when_it_is_free(tmp_path):
     assert sorted(order[::2]) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_without_fcntl_everything_can_be_imported_and_windows_locks(tmp_path):
     """As on Windows, with its own module in place."""
     program = """

@@ -128,6 +128,7 @@ def finished(make_config, tmp_path_factory):
     return folder, process
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_run_of_one_process(finished, make_config, make_run):
     folder, process = finished
     assert folder.config() == make_config()

@@ -1,9 +1,12 @@
 """Where files and modules are that a user names: home and working directory, and formats."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 
 
 def expanded(text: str) -> Path:
@@ -47,14 +50,32 @@ def picture_path(path: Path, endings: Collection[str], default: str | None = Non
 def seeing_working_directory() -> Iterator[None]:
     """Let modules of the working directory be imported, after all others.
 
-    So nothing there stands in the way of what is installed, whatever it is called.
+    So nothing there stands in the way of what is installed, whatever it is called and however it
+    is found: a place on `sys.path` would come before packages that are installed as editable.
     """
-    place = str(Path.cwd())
-    added = place not in sys.path and "" not in sys.path
-    if added:
-        sys.path.append(place)
+    finder = _Finder(str(Path.cwd()))
+    sys.meta_path.append(finder)
     try:
         yield
     finally:
-        if added and place in sys.path:
-            sys.path.remove(place)
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+
+
+class _Finder(MetaPathFinder):
+    """Finds modules in one folder."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module at the top; those below a package are found where it is."""
+        if path is not None:
+            return None
+        return PathFinder.find_spec(fullname, [self._place], target)
+
+    def invalidate_caches(self) -> None:
+        """Let files be seen that are new."""
+        PathFinder.invalidate_caches()

@@ -21,6 +21,7 @@ import torch
 from plastic_envs.tasks import FewShot, SequenceTask
 from train.devices import resolve_for
 from train.experiments.sweep import PLACES, Config
+from train.places import seeing_working_directory
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RLRunFolder, RunFolder, open_run
@@ -205,4 +206,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     _end_with_parent()
     torch.set_num_threads(1)
-    run_job(open_run(Path(sys.argv[1])))
+    with seeing_working_directory():
+        run_job(open_run(Path(sys.argv[1])))

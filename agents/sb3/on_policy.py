@@ -1,6 +1,7 @@
 """Acting for on-policy algorithms: rollouts of an agent that remembers."""
 
 import os
+from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
@@ -41,13 +42,13 @@ class RecurrentOnPolicyAlgorithm(OnPolicyAlgorithm):
     rollout_buffer: RecurrentRolloutBuffer
     _last_state: Any = None
 
+    @abstractmethod
     def check(self) -> None:
         """Check all settings, also those that were loaded or changed.
 
         Raises:
             ValueError: If one does not fit.
         """
-        raise NotImplementedError
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

@@ -1,6 +1,7 @@
 """`Update`: how a memory is written and read; and what those with a matrix memory share."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class Write(NamedTuple):
     log_gamma: Tensor | None
 
 
-class Update(nn.Module):
+class Update(nn.Module, ABC):
     """Base of the updates, each of which computes one memory in two forms.
 
     `step` is the literal equation, used for acting, and in a loop (`agents.memories.naive`) as the
@@ -71,10 +72,11 @@ class Update(nn.Module):
             return nn.functional.logsigmoid(bias).expand_as(like)
         return nn.functional.logsigmoid(gate + bias)
 
+    @abstractmethod
     def initial_state(self, batch: int, like: Tensor) -> Any:
         """Return an empty memory, of the type and on the device of a tensor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, write: Write, state: Any) -> tuple[Tensor, Any]:
         """Write, then read: the memory's equation.
 
@@ -85,8 +87,8 @@ class Update(nn.Module):
         Returns:
             What is read [B, H, dv], and the state after the step.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(
         self, write: Write, state: Any = None, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, Any]:
@@ -100,15 +102,14 @@ class Update(nn.Module):
         Returns:
             What is read [B, H, T, dv], and the state after the last step.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def recall(self, k: Tensor, state: Any) -> Tensor:
         """Return what the memory holds [B, H, dv] under keys [B, H, dk]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def size_of(self, state: Any) -> Tensor:
         """Return the norm [B, H] of the memory."""
-        raise NotImplementedError
 
 
 class MatrixState(NamedTuple):

@@ -1,13 +1,14 @@
-"""How closely the forms of a plastic network agree with each other and with recorded values.
+"""How closely the forms of networks and memories agree with each other and with recorded values.
 
     python -m benchmarks.parity --json
     python -m benchmarks.parity --golden DIRECTORY --json
 
 With `--golden`, every form runs the recorded cases of a directory of `.npz` files (keys: `meta`,
 `x`, `target`, `h0`, `c0`, `param.*`, `output`, `loss`, `h_final`, `c_final`, `fast_final.*`,
-`eta_before_clip`, `inner_loss`, `grad.*`). Without, small random cases of its own run in every form
-and are compared with `naive`. A relative error is the largest deviation of a tensor over the
-largest magnitude in its reference; float64 throughout.
+`eta_before_clip`, `inner_loss`, `grad.*`). Without, small random cases of its own, of plastic
+networks and of associative memories (`benchmarks.memory_parity`), run in every form and are
+compared with `naive`. A relative error is the largest deviation of a tensor over the largest
+magnitude in its reference; float64 throughout.
 """
 
 import itertools
@@ -25,11 +26,12 @@ from agents import LSTMHidden, PlasticNetwork, PlasticState, RNNHidden
 from agents.plastic.cells import CELLS
 from agents.plastic.network import FormName
 from agents.plastic.rules import RULES, AlphaInit
+from benchmarks.memory_parity import memory_cases
 
 
 @dataclass
 class Args:
-    """Compare the forms of a plastic network with recorded values, or with the literal form."""
+    """Compare the forms of networks and memories with recorded values, or the literal form."""
 
     golden: Path | None = None
     """Directory of recorded cases; without it, small cases of its own."""
@@ -40,14 +42,17 @@ class Args:
 Results = dict[str, Tensor]
 """Every number of a case, by the names that the recorded files use."""
 
-Errors = Mapping[FormName, dict[str, float]]
+Errors = Mapping[str, dict[str, float]]
 """By form, the relative error of every number."""
 
 
 def main() -> None:
     """Run the comparison and print it."""
     args = tyro.cli(Args)
-    cases = golden_errors(args.golden) if args.golden else own_errors()
+    if args.golden:
+        cases = golden_errors(args.golden)
+    else:
+        cases = itertools.chain(own_errors(), memory_errors())
     worst, count = 0.0, 0
     for name, errors in cases:
         count += 1
@@ -152,6 +157,18 @@ def own_errors() -> Iterator[tuple[str, Errors]]:
         clip = "clipped" if max_norm < 1 else "unclipped"
         kind = "modulated" if modulation else "unmodulated"
         yield f"{cell} {rule_class.__name__.lower()} {kind} {clip} alpha={alpha}", errors
+
+
+def memory_errors() -> Iterator[tuple[str, Errors]]:
+    """Yield the same of cases of the associative memories."""
+    for name, expected, forms in memory_cases():
+        yield (
+            name,
+            {
+                form: _errors(actual, {key: expected[key] for key in actual})
+                for form, actual in forms.items()
+            },
+        )
 
 
 def run_case(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import plastic_envs
+from agents.memories.updates import UPDATES
 from agents.plastic.cells import CELLS
 from agents.plastic.rules import RULES
-from benchmarks import env_speed, memory_speed, parity
+from benchmarks import env_speed, memory_parity, memory_speed, parity
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 
@@ -28,10 +29,27 @@ def rows(monkeypatch, capsys):
 
 def test_the_forms_agree_on_cases_of_their_own(rows):
     *cases, total = rows(parity)
-    assert total["files"] == len(cases) == 3 * len(CELLS) * sum(r.plastic for r in RULES.values())
+    plastic = 3 * len(CELLS) * sum(rule.plastic for rule in RULES.values())
+    memories = 4 * len(memory_parity.UPDATES)
+    assert total["files"] == len(cases) == plastic + memories
     assert total["worst_relative_error"] == max(case["worst_relative_error"] for case in cases)
     assert total["worst_relative_error"] <= 1e-9
-    assert all("closed" in case["forms"] for case in cases)
+    assert all("closed" in case["forms"] for case in cases[:plastic])
+    assert all(case["forms"].keys() == {"sequence", "numpy"} for case in cases[plastic:])
+    assert {type(make(1, 1, 1)) for make in memory_parity.UPDATES.values()} == {*UPDATES.values()}
+
+
+def test_a_wrong_number_of_a_memory_is_reported(rows, monkeypatch):
+    monkeypatch.setattr(parity, "own_errors", list)
+    original = memory_parity.numpy_results
+
+    def spoiled(*args):
+        return original(*args) | {"reads": original(*args)["reads"] + 1e-6}
+
+    cases = memory_parity.memory_cases()
+    monkeypatch.setattr(parity, "memory_cases", lambda: islice(cases, 1))
+    monkeypatch.setattr(memory_parity, "numpy_results", spoiled)
+    assert 1e-8 < rows(parity)[-1]["worst_relative_error"] < 1e-5
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no recorded values in {GOLDEN}")

@@ -13,6 +13,7 @@ from plastic_envs.checks import check_number
 
 _CHUNK = 40  # steps
 _ROUNDING = 16  # of a sum of some thousand keys, in units of its trace's last place
+_GRAM_ROUNDING = 2  # of the products of a chunk's keys, likewise
 
 
 class MesaState(NamedTuple):
@@ -215,7 +216,9 @@ class _Dual(torch.autograd.Function):
         size = q.shape[-1]
         k = pairs[..., :size]
         gram = (k @ transposed(k)).mul_(decay + transposed(decay.tril(-1)))
-        gram.diagonal(dim1=-2, dim2=-1).add_(1)
+        diagonal = gram.diagonal(dim1=-2, dim2=-1)
+        rounding = _GRAM_ROUNDING * torch.finfo(gram.dtype).eps * diagonal.sum(-1, keepdim=True)
+        diagonal.add_(1 + rounding)  # or large keys of float32 would leave it without a factor
         inverse = _inverted_factor(gram)
         solved = inverse @ pairs
         scores = (q @ transposed(solved[..., :size])).mul_(decay)

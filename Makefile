@@ -15,7 +15,7 @@ GYMNASIUM_LOW := 1.2.2
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
 
-demo: $(VENV)/run.stamp  ## train plastic and ordinary networks side by side (about three minutes); ARGS=--json
+demo: $(VENV)/run.stamp  ## train plastic networks, memories and an ordinary network (three minutes); ARGS=--json
 	$(BIN)/plastic demo $(ARGS)
 
 test: $(VENV)/dev.stamp  ## run the tests (about five minutes)

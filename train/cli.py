@@ -37,7 +37,7 @@ COMMANDS = {
     "watch": "Record an episode of an agent trained by reinforcement learning.",
     "evaluate": "Score a trained network or agent on test episodes.",
     "plot": "Draw learning curves and plasticity rates of runs of one task.",
-    "demo": "Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them.",
+    "demo": "Train networks with plastic weights, memories and neither, and compare them.",
     "reproduce": "Run experiments: what is missing is run, what was cut off goes on.",
     "report": "Write a page of figures and tables of what was reproduced.",
 }

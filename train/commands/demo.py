@@ -11,7 +11,7 @@ from train.wording import columns, counted, say
 
 
 def run(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = False) -> None:
-    """Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them.
+    """Train networks with plastic weights, memories and neither on cue-reward and compare them.
 
     Args:
         config: Settings.
@@ -26,15 +26,15 @@ def run(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = Fals
             print_json(result)
         return
     episodes = counted(first["episodes"], "test episode")
-    rows = [("rule", "hidden", "score", "95 %", "seconds")]
+    rows = [("network", "parameters", "score", "95 %", "seconds")]
     rows += [
         (
-            *(row["rule"], str(row["hidden_size"]), f"{row['score']:.3f}"),
+            *(row["network"], f"{row['parameters']:,}", f"{row['score']:.3f}"),
             *(f"± {row['interval']:.3f}", f"{row['seconds']:.0f}"),
         )
         for row in results
     ]
-    rows += [(name, "", f"{first[name]:.3f}", "", "") for name in ("chance", "optimum")]
+    rows += [(name, "", f"{first[name]:.3f}", "", "") for name in ("chance", "oracle", "optimum")]
     say(f"Cue-reward: mean squared error over the query half of {episodes}.")
     say(columns(rows, numbers=True))
     say(f"Learning curves: {first['figure']}")

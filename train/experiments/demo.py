@@ -1,4 +1,4 @@
-"""The demonstration: networks with and without plasticity learn to remember, side by side."""
+"""The demonstration: networks that remember in different ways, or hardly, side by side."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,16 +17,16 @@ from train.scoring.networks import evaluate
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Train gradient, Hebbian and non-plastic RNNs on cue-reward and compare them."""
+    """Train networks with plastic weights, memories and neither on cue-reward and compare them."""
 
     out: Path = Path("runs/demo")
     """Folder for the runs and the figure. What is there of this demonstration is not done again."""
-    steps: int = 4_000
+    steps: int = 2_500
     """Training steps of each network."""
     batch_size: int = 64
     """Episodes of a batch."""
-    learning_rate: float = 2e-3
-    """Step size of AdamW."""
+    learning_rate: float = 3e-3
+    """Step size of AdamW at the start; it falls to zero along a cosine."""
     seed: int = 0
     """Seed of everything."""
     processes: Annotated[
@@ -41,7 +41,7 @@ class DemoConfig:
             "steps": self.steps,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
-            "eval_every": max(1, self.steps // 20),
+            "eval_every": max(1, self.steps // 10),
         }
         return Planned(replace(DEMO, budgets={"laptop": budget}), "laptop", self.out, settings)
 
@@ -56,8 +56,8 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
         progress: Show a progress bar.
 
     Returns:
-        For each network, what `train.scoring.networks.evaluate` says, `seconds` of training, and
-        the `figure`.
+        For each network its name, its number of `parameters`, what
+        `train.scoring.networks.evaluate` says, `seconds` of training, and the `figure`.
 
     Raises:
         RuntimeError: If a network could not be trained.
@@ -71,9 +71,20 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
         path, reason = next(iter(failures.items()))
         raise RuntimeError(f"{path} could not be trained: {reason}")
     folders = [RunFolder(folder.path) for folder, _ in jobs]
-    figure = plot_runs(folders, config.out / "comparison.png")
+    axis = plan.experiment.budget(plan.budget).networks
+    names = [axis.title(run.point[axis.name]) for run in plan.all_runs()]
+    figure = plot_runs(folders, config.out / "comparison.png", labels=names)
     return [
-        evaluate(folder)
+        {"network": name}
+        | _described(folder)
         | {"seconds": round(folder.timing()[-1]["seconds"], 1), "figure": str(figure)}
-        for folder in folders
+        for name, folder in zip(names, folders, strict=True)
     ]
+
+
+def _described(folder: RunFolder) -> Record:
+    network, _ = folder.load_network("best")
+    scores = evaluate(folder)
+    for part in folder.config().network.words:  # of which each network has others
+        del scores[part]
+    return {"parameters": sum(each.numel() for each in network.parameters()), **scores}

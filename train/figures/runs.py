@@ -20,7 +20,12 @@ from train.settings import flat
 from train.supervised.config import TrainConfig
 
 
-def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = None) -> Path:
+def plot_runs(
+    folders: Sequence[RunFolder | RLRunFolder],
+    output: Path | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+) -> Path:
     """Draw learning curves and η_t of runs of one task; runs that differ in seed only are joined.
 
     Args:
@@ -28,6 +33,8 @@ def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = 
         output: Where the figure goes; the format follows from its ending, PNG if there is none. By
             default it goes into the folder of the run, as `curves.png`, and for several runs
             beside the first of them, under a name that is made of theirs.
+        labels: What each of the runs, all different, is called, runs of one name being joined; by
+            default, what tells them apart.
 
     Returns:
         Where it is.
@@ -52,7 +59,10 @@ def plot_runs(folders: Sequence[RunFolder | RLRunFolder], output: Path | None = 
             f"one figure shows one way of learning: {supervised[0].path} is supervised, "
             f"{reinforced[0].path} is not"
         )
-    figure = _supervised_figure(supervised) if supervised else _rl_figure(reinforced)
+    if supervised:
+        figure = _supervised_figure(supervised, labels)
+    else:
+        figure = _rl_figure(reinforced, labels)
     save(figure, output)
     return output
 
@@ -66,12 +76,12 @@ def _default_place(paths: Sequence[Path]) -> Path:
     return paths[0].parent / f"curves-of-{len(paths)}-runs-{digest}.png"
 
 
-def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:
+def _supervised_figure(folders: Sequence[RunFolder], labels: Sequence[str] | None) -> Figure:
     configs = [folder.config() for folder in folders]
     tasks = [config.task_for("validation") for config in configs]
     _check_one_task(folders, tasks)
     task = tasks[0]
-    curves = [_curve(*each) for each in zip(folders, _labels(configs), strict=True)]
+    curves = [_curve(*each) for each in zip(folders, labels or _labels(configs), strict=True)]
     levels = reference_scores(task, evaluation_seed(configs[0]))
     if task.optimal_score is not None:
         levels.pop(task.oracle_name, None)  # it lies on the optimum, but for chance
@@ -85,10 +95,10 @@ def _supervised_figure(folders: Sequence[RunFolder]) -> Figure:
     return comparison_figure(axis, group(curves))
 
 
-def _rl_figure(folders: Sequence[RLRunFolder]) -> Figure:
+def _rl_figure(folders: Sequence[RLRunFolder], labels: Sequence[str] | None) -> Figure:
     configs = [folder.config() for folder in folders]
     _check_one_task(folders, [(config.env, config.env_kwargs) for config in configs])
-    curves = [_curve(*each) for each in zip(folders, _rl_labels(configs), strict=True)]
+    curves = [_curve(*each) for each in zip(folders, labels or _rl_labels(configs), strict=True)]
     task, name = configs[0].task_for("validation"), "return of an episode"
     levels: dict[str, float] = {}
     if task is not None:

@@ -9,7 +9,6 @@ import train.experiments.demo as demo_module
 from tests.train.tiny_experiments import HereExecutor
 from train.experiments.demo import DEMO, DemoConfig, run_demo
 from train.experiments.job import score
-from train.experiments.networks import networks
 from train.runs.run_folder import RunFolder
 from train.scoring.networks import evaluate
 
@@ -19,7 +18,9 @@ WORDS = ("--steps", 2, "--batch-size", 4)
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Make the networks of the demonstration tiny, and score them on few episodes."""
-    budget = replace(DEMO.budgets["laptop"], networks=networks({"rnn": 8}))
+    laptop, smoke = DEMO.budgets["laptop"], DEMO.budgets["smoke"]
+    settings = {**laptop.settings, "eval_episodes": 20}
+    budget = replace(laptop, networks=smoke.networks, settings=settings)
     monkeypatch.setattr(demo_module, "DEMO", replace(DEMO, budgets={"laptop": budget}))
     monkeypatch.setattr(demo_module, "evaluate", partial(evaluate, num_episodes=20))
     monkeypatch.setattr("train.experiments.job.score", lambda folder: score(folder, 20))
@@ -48,12 +49,14 @@ def test_any_number_of_processes_makes_the_same(command, here, tmp_path, monkeyp
         assert RunFolder(Path(left["run"])).metrics() == RunFolder(Path(right["run"])).metrics()
 
 
-def test_the_demo_compares_three_networks_and_goes_on_with_what_is_there(command, here, tmp_path):
+def test_the_demo_compares_networks_and_goes_on_with_what_is_there(command, here, tmp_path):
     words = ("demo", "--out", tmp_path / "demo", *WORDS)
     code, printed = command(*words, "--json")
     rows = [json.loads(line) for line in printed.splitlines()]
     assert code == 0
-    assert [row["rule"] for row in rows] == ["gradient", "hebbian", "none"]
+    names = ["gradient RNN 8", "Hebbian RNN 8", "no plasticity, RNN 12"]
+    assert [row["network"] for row in rows] == [*names, "mesa", "attention"]
+    assert [row["parameters"] for row in rows[2:]] == [958, 10674, 9603]
     assert len({tuple(row) for row in rows}) == 1
     assert all(row["agree"] and row["seconds"] >= 0 for row in rows)
     assert {row["figure"] for row in rows} == {str(tmp_path / "demo" / "comparison.png")}
@@ -66,6 +69,8 @@ def test_the_demo_compares_three_networks_and_goes_on_with_what_is_there(command
     code, printed = command(*words)
     assert here[2].paths == []
     assert "Learning curves" in printed
+    table = [line.split("  ")[0] for line in printed.splitlines()[1:-1]]
+    assert table == ["network", *[row["network"] for row in rows], "chance", "oracle", "optimum"]
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         config = run.config
         assert isinstance(config, RLConfig)
         if run.point["network"] == "lstm" and config.seed in (args.seeds or (config.seed,)):
-            record = train(config)
+            record = train_contrib(config)
             row = {"experiment": args.experiment, "seed": config.seed, **record}
             text = (
                 f"{args.experiment} seed {config.seed}  score {record['val_score']:.3f} ± "
@@ -65,7 +65,7 @@ def main() -> None:
             print(json.dumps(row) if args.json else text, flush=True)
 
 
-def train(config: RLConfig) -> Record:
+def train_contrib(config: RLConfig) -> Record:
     """Train an agent; return its last evaluation, and the validation scores before as `curve`."""
     env = make_vec(config, config.num_envs, "train")
     validation = make_evaluation_vec(config, config.eval_episodes, "validation")

@@ -13,11 +13,11 @@ from torch import nn
 import train.reinforcement.agent
 from train import devices
 from train.devices import CPU, device_of, moved, resolve, resolve_for, seeded
-from train.reinforcement.training import train as train_agent
+from train.reinforcement.training import train_agent
 from train.runs.run_folder import RLRunFolder, RunFolder
 from train.scoring.agents import evaluate_agent
 from train.scoring.networks import evaluate, probe_eta
-from train.supervised.training import train as train_network
+from train.supervised.training import train_network
 
 META = torch.device("meta")
 

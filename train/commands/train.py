@@ -50,7 +50,7 @@ def run(command: Command) -> None:
     torchrun --no-python plastic train … does so over several processes.
     """
     from train.supervised.distributed import joined
-    from train.supervised.training import train as train_network
+    from train.supervised.training import train_network
 
     warn_without_kernel()
     config = with_home(command.config, "encoder_run")

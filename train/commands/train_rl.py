@@ -47,7 +47,7 @@ def command(words: Sequence[str]) -> Callable[..., None]:
 def run(command: Command) -> None:
     """Train an agent by reinforcement learning, on any Gymnasium environment."""
     import agents.sb3  # noqa: F401 (it says how to get Stable-Baselines3, which is an extra)
-    from train.reinforcement.training import train as train_agent
+    from train.reinforcement.training import train_agent
 
     warn_without_kernel()
     config = with_home(command.config, "start_from")

@@ -30,7 +30,7 @@ from train.scoring.networks import evaluation_seed, probe_eta, run_over
 from train.scoring.references import reference_measures
 from train.supervised.batches import embedded, whole
 from train.supervised.encoders import image_encoder_of
-from train.supervised.training import loss_of, train
+from train.supervised.training import loss_of, train_network
 
 TEST_EPISODES = 2_000
 PLAYED_EPISODES = 1_000  # of agents, which act in every step of them
@@ -94,9 +94,9 @@ def train_missing(folder: AnyFolder) -> None:
         if standing is not None and standing.step >= config.total_steps:
             return
         if isinstance(folder, RunFolder):
-            train(folder.config(), folder, resume=True, progress=False)
+            train_network(folder.config(), folder, resume=True, progress=False)
         else:
-            from train.reinforcement.training import train as train_agent  # an extra
+            from train.reinforcement.training import train_agent  # an extra
 
             train_agent(folder.config(), folder, resume=True, progress=False)
 

@@ -40,7 +40,7 @@ from train.seeds import Reinforcement
 logger = logging.getLogger(__name__)
 
 
-def train(
+def train_agent(
     config: RLConfig, folder: RLRunFolder, *, resume: bool = False, progress: bool = True
 ) -> Record:
     """Train an agent.
@@ -87,20 +87,6 @@ def train(
     finally:
         env.close()
         validation.close()
-
-
-def train_missing(config: RLConfig, folder: RLRunFolder) -> None:
-    """Train a run that is not there, go on with one that was cut off, leave a finished one.
-
-    Raises:
-        ValueError: If the folder holds a run with other settings.
-    """
-    started = folder.config_path.exists()
-    if started and folder.config() != config:
-        raise ValueError(f"{folder.path} holds a run with other settings: choose another --out")
-    standing = folder.check_whole() if started else None
-    if standing is None or standing.step < config.total_steps:
-        train(config, folder, resume=started, progress=False)
 
 
 class _Training:

@@ -144,7 +144,7 @@ def test_a_foreign_checkpoint_is_refused_with_one_error(run, apply, change):
     apply(run, change)
     path = run.checkpoint_path("last")
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        supervised.train(run.config(), run, resume=True, progress=False)
+        supervised.train_network(run.config(), run, resume=True, progress=False)
     assert len(str(caught.value)) < 1000
     assert "\n" not in str(caught.value)
 
@@ -211,7 +211,7 @@ def test_an_agent_cannot_run_code(make_rl_run, tmp_path):
         rewrite(whole.checkpoint_path(name), poison)
     assert evaluate_agent(whole, num_episodes=2) == result
     record(whole, tmp_path / "episode.gif")
-    reinforcement.train(whole.config(), whole, resume=True, progress=False)
+    reinforcement.train_agent(whole.config(), whole, resume=True, progress=False)
     for name in ("policy.pth", "policy.optimizer.pth"):
         run = make_rl_run("TestCountdown-v0", steps=48)
         poisoned = {name: packed({"state": Touch(touched)})}

@@ -80,7 +80,7 @@ def test_supervised_programs_show_their_split(make_run, seen, classes_of, tmp_pa
     )
     config = folder.config()
     with pytest.raises(IndexError):  # nothing was logged
-        supervised.train(config, type(folder)(tmp_path / "run"), progress=False)
+        supervised.train_network(config, type(folder)(tmp_path / "run"), progress=False)
     assert_of(sampled[0], classes_of, "validation")
     assert_of(sampled[1], classes_of, "train")
     for program in (
@@ -109,7 +109,7 @@ def test_reinforced_programs_show_their_split(
         return result
 
     monkeypatch.setattr(reinforcement, "measure", measuring)
-    reinforcement.train(run.config(), RLRunFolder(tmp_path / "run"), progress=False)
+    reinforcement.train_agent(run.config(), RLRunFolder(tmp_path / "run"), progress=False)
     assert_of(evaluated[0][1], classes_of, "validation")
     assert_of(evaluated[1][0], classes_of, "train")
     assert_of(evaluated[1][1], classes_of, "validation")

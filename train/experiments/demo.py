@@ -12,7 +12,7 @@ from train.experiments.published.demonstration import DEMO
 from train.experiments.reproduce import Planned, run_missing, stages
 from train.figures.runs import plot_runs
 from train.runs.run_folder import Record, RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
         progress: Show a progress bar.
 
     Returns:
-        For each network, what `train.scoring.networks.evaluate` says, `seconds` of training, and
+        For each network, what `train.scoring.evaluation.evaluate` says, `seconds` of training, and
         the `figure`.
 
     Raises:

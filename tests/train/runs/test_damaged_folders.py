@@ -14,8 +14,7 @@ from train.figures import runs as plot
 from train.figures.recording import record
 from train.reinforcement import training as reinforcement
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.agents import evaluate_agent
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 
 KINDS = ("supervised", "reinforced")
@@ -106,8 +105,7 @@ def programs(monkeypatch, tmp_path):
         return [path.read_bytes() for path in state_of(folder)]
 
     def scored(folder):
-        score = evaluate if isinstance(folder, RunFolder) else evaluate_agent
-        return {**score(folder, num_episodes=2), "run": None}
+        return {**evaluate(folder, num_episodes=2), "run": None}
 
     def watched(folder):
         return record(folder, tmp_path / "episode.gif").read_bytes()

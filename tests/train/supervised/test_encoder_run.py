@@ -9,7 +9,7 @@ import torch
 
 from agents import ImageEmbedder, ImageLabelEncoder
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 from train.supervised.batches import whole
 from train.supervised.encoders import image_encoder_of, load_image_encoder

@@ -8,7 +8,7 @@ import torch
 
 from agents import ImageEmbedder, PrototypicalNetwork
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised.batches import inputs_of
 from train.supervised.training import train_network
 

@@ -2,7 +2,7 @@ import pytest
 
 from train.network import NetworkConfig
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised.config import TrainConfig
 from train.supervised.training import train_network
 

@@ -11,7 +11,7 @@ from train.reinforcement import training as reinforcement
 from train.reinforcement.agent import closed_env, new_agent
 from train.reinforcement.environments import EnvironmentFailedError, make_vec
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.agents import evaluate_agent
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 
 
@@ -160,7 +160,7 @@ def test_an_environment_of_a_run_that_is_gone_is_told_with_the_settings(make_rl_
     reinforcement.train_agent(config, folder, progress=False)
     folder.config_path.write_text(folder.config_path.read_text().replace("Bandit", "Gone"))
     for use in (
-        lambda: evaluate_agent(folder, num_episodes=2),
+        lambda: evaluate(folder, num_episodes=2),
         lambda: record(folder, tmp_path / "episode.gif"),
         lambda: folder.load_model("best"),
         lambda: reinforcement.train_agent(folder.config(), folder, resume=True, progress=False),
@@ -186,7 +186,7 @@ def test_an_environment_that_never_ends_is_cut_off_and_named(
     reinforcement.train_agent(config, folder, progress=False)
     assert {record["val_length"] for record in folder.metrics()} == {20}
     assert f"6 of 6 episodes of {module}TestTroubled-v0 were cut off after 20 steps" in caplog.text
-    assert evaluate_agent(folder, num_episodes=2)["score"] == 20
+    assert evaluate(folder, num_episodes=2)["score"] == 20
     monkeypatch.setattr("train.figures.recording._MAX_STEPS", 3)
     record(folder, tmp_path / "episode.gif")
 
@@ -220,7 +220,7 @@ def test_seeds_that_are_none_are_refused(make_rl_run, tmp_path, seed):
     run = make_rl_run("TestCountdown-v0", steps=48)
     for program in (
         lambda: record(run, tmp_path / "episode.gif", seed=seed),
-        lambda: evaluate_agent(run, seed=seed),
+        lambda: evaluate(run, seed=seed),
     ):
         with pytest.raises(ValueError, match="seed must be an integer of at least 0 and at most"):
             program()

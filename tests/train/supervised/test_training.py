@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from plastic_envs.spaces import at
 from plastic_envs.tasks import SequenceTask
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.scoring.objectives import SquaredError, masked_mean
 from train.supervised.batches import batch_of
 from train.supervised.training import NonFiniteLossError, loss_mask, train_network

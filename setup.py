@@ -3,12 +3,15 @@
 The kernel is plain C without any Python in it, loaded by `agents.plastic.ops.cpu.library`. It is
 built once for every instruction set that the compiler knows, and the best one is chosen when it is
 loaded, so that an installation can be moved to another machine. Each build is optional: without a
-compiler the package installs all the same and computes in pure PyTorch.
+compiler the package installs all the same and computes in pure PyTorch. What was built before of
+one that fails is taken away: it is of another source.
 """
 
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 COMMON = ["-O3", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-std=c11"]
 INSTRUCTION_SETS = {
@@ -17,7 +20,37 @@ INSTRUCTION_SETS = {
     "avx512": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2"],
 }
 
+
+class BuildKernel(build_ext):
+    """Builds what can be built, and leaves nothing older in its place."""
+
+    def run(self) -> None:
+        """Build all, and say what failed; it is an error if it was asked for, and all did."""
+        in_place, self.failed = self.inplace, []
+        try:
+            super().run()
+        finally:
+            self.inplace = in_place
+            for each in self.failed:
+                Path(self.get_ext_fullpath(each.name)).unlink(missing_ok=True)
+        if self.failed:
+            names = ", ".join(each.name.rpartition(".")[2] for each in self.failed)
+            self.warn(f"NOT BUILT: {names}; what there was of them is taken away")
+        if in_place and not self.editable_mode and len(self.failed) == len(self.extensions):
+            raise CompileError("the kernel could not be built: the compiler says why above")
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one."""
+        try:
+            super().build_extension(ext)
+        except BaseException:
+            self.failed.append(ext)
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)  # in build/
+            raise
+
+
 setup(
+    cmdclass={"build_ext": BuildKernel},
     ext_modules=[
         Extension(
             f"agents.plastic.ops.cpu._kernel_{name}",
@@ -28,5 +61,5 @@ setup(
             optional=True,
         )
         for name, flags in INSTRUCTION_SETS.items()
-    ]
+    ],
 )

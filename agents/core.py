@@ -7,7 +7,8 @@ Anything that has the methods of `Core` will do, and is used through them alone,
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,11 @@ class Option(NamedTuple):
 
     type: Any
     default: Any
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it takes a path, and no text."""
+        return Path in (self.type, *get_args(self.type)) and str not in get_args(self.type)
 
 
 def plastic(

@@ -1,4 +1,4 @@
-"""Checks of what only torch has, tensors and generators; for numbers: `plastic_envs.checks`."""
+"""Checks of what only torch has, as tensors and generators; of numbers: `plastic_envs.checks`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,6 +52,12 @@ def check_starts(starts: Tensor, shape: tuple[int, int], device: torch.device) -
         raise ValueError(
             f"episode_starts must be bool {list(shape)} on {device}, got {described(starts)}"
         )
+
+
+def autocasts(x: Tensor) -> bool:
+    """Say whether autocast is at work where a tensor is."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def add_time_axis(inputs: Any, name: str = "inputs") -> Any:

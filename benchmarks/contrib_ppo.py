@@ -21,13 +21,13 @@ import tyro
 from agents.sb3 import VectorEnvAdapter
 from plastic_envs.checks import check_choice
 from train.experiments.published import EXPERIMENTS
-from train.experiments.sweep import BudgetName
+from train.names import BudgetName
 from train.reinforcement.config import RLConfig
-from train.reinforcement.environments import derived_seed, make_evaluation_vec, make_vec
+from train.reinforcement.environments import make_evaluation_vec, make_vec
 from train.runs.run_folder import Record
 from train.scoring.agents import measure
 from train.scoring.measures import summary
-from train.seeds import Reinforcement
+from train.seeds import Reinforcement, derived_seed
 
 _EXPERIMENTS = [e.name for e in EXPERIMENTS.values() if e.kind is RLConfig]
 
@@ -55,7 +55,7 @@ def main() -> None:
         config = run.config
         assert isinstance(config, RLConfig)
         if run.point["network"] == "lstm" and config.seed in (args.seeds or (config.seed,)):
-            record = train(config)
+            record = train_contrib(config)
             row = {"experiment": args.experiment, "seed": config.seed, **record}
             text = (
                 f"{args.experiment} seed {config.seed}  score {record['val_score']:.3f} ± "
@@ -65,7 +65,7 @@ def main() -> None:
             print(json.dumps(row) if args.json else text, flush=True)
 
 
-def train(config: RLConfig) -> Record:
+def train_contrib(config: RLConfig) -> Record:
     """Train an agent; return its last evaluation, and the validation scores before as `curve`."""
     env = make_vec(config, config.num_envs, "train")
     validation = make_evaluation_vec(config, config.eval_episodes, "validation")
@@ -77,7 +77,7 @@ def train(config: RLConfig) -> Record:
         seed=config.seed,
         **config.ppo_kwargs(),
     )
-    seed, seconds, step = derived_seed(config, Reinforcement.VALIDATE), 0.0, 0
+    seed, seconds, step = derived_seed(config.seed, Reinforcement.VALIDATE), 0.0, 0
     curve, record = [], {}
     while step < config.total_steps:
         started = time.perf_counter()

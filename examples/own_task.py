@@ -1,7 +1,7 @@
 """A task of one's own: remember the first symbol over distractors, and say it at the end.
 
 This program shows an episode. In the folder of this file, networks and agents learn the task:
-`plastic train --task own_task:Recall --length 7` and `plastic train-rl --env own_task:Recall-v0`.
+`plastic train --task own_task:Recall --length 7` and `plastic train-rl --env own_task:Recall`.
 """
 
 from dataclasses import dataclass

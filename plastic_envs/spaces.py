@@ -41,7 +41,7 @@ def at(tree: Any, index: Any) -> Any:
     return mapped(lambda array: array[index], tree)
 
 
-def batch_of(observations: Observations) -> int:
+def batch_size_of(observations: Observations) -> int:
     """Return the number B of observations [B, …]."""
     parts = observations.values() if isinstance(observations, dict) else [observations]
     return len(next(iter(parts)))

@@ -1,7 +1,8 @@
 """The `plastic` command: finds out what is asked for, and ends well whatever comes.
 
-What a subcommand does is in a file of `train.commands`, which is imported when it is asked for: it
-needs PyTorch, for whose import `plastic --help` need not wait.
+What a subcommand does is in a file of `train.commands`, which is imported when it is asked for. For
+PyTorch, whose import takes seconds, only those wait, before they can tell their options, whose
+options come from signatures of networks and experiments: train, train-rl, demo and reproduce.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from plastic_envs.project import check_agents
 from plastic_envs.version import __version__
-from train.places import expanded, seeing_working_directory
+from train.places import seeing_working_directory, typed_path
 from train.wording import columns, printable, say
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _path_rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[Path] | N
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: expanded(words[0]),
+        instance_from_str=lambda words: typed_path(words[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
     )

@@ -6,15 +6,14 @@ answers and files know no device.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from agents.tree import map_tree
 from plastic_envs.checks import check_choice
-
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+from train.names import DeviceName
 
 CPU = torch.device("cpu")
 

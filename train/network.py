@@ -12,6 +12,7 @@ from agents.core import make_core
 from agents.vision.encoders import EncoderName
 from plastic_envs.checks import shown
 from plastic_envs.tasks import SequenceTask
+from train.names import DeviceName
 from train.parts import Part, find_cell, find_core, find_rule
 from train.scoring.objectives import objective_of
 from train.settings import check_settings
@@ -106,6 +107,19 @@ class NetworkConfig:
         if "hidden_size" in self.core_settings:
             words["hidden_size"] = self.core_settings["hidden_size"]
         return words
+
+    def check_device(self, device: DeviceName) -> None:
+        """Check that the network can compute where it is to.
+
+        Raises:
+            ValueError: If its form is for the CPU alone.
+        """
+        form = self.core_settings["form"] if self.core == "plastic" else None
+        if form == "compiled" and device not in ("auto", "cpu"):
+            raise ValueError(
+                f"form='compiled' computes on the CPU alone, and device is {device!r}: leave out "
+                "--form, or give --device cpu"
+            )
 
     def options(self) -> dict[str, Any]:
         """Return the options of `make_core`, with rule and cell made."""

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import docstring_parser
 import gymnasium as gym
 
-from agents.core import CORES, core_options, factory_of
+from agents.core import CORES, Option, core_options, factory_of
 from agents.importing import import_module, import_named, is_import_name, told
 from agents.plastic.cells import CELLS, Cell
 from agents.plastic.rules import RULES, Rule
@@ -30,23 +30,6 @@ _EMPTY = inspect.Parameter.empty
 _OF_PROGRAMS = ("split",)  # of a task: set by whatever uses it, as it needs
 
 
-class Option(NamedTuple):
-    """What can be set of a part.
-
-    Attributes:
-        type: One that settings can hold.
-        default: `inspect.Parameter.empty` if it has to be given.
-    """
-
-    type: Any
-    default: Any
-
-    @property
-    def is_path(self) -> bool:
-        """Whether it takes a path, and no text."""
-        return Path in (self.type, *get_args(self.type)) and str not in get_args(self.type)
-
-
 @dataclass(frozen=True)
 class Part:
     """Something that a run is made of.
@@ -55,7 +38,7 @@ class Part:
         kind: "task", "core", "rule" or "cell".
         name: As it was given.
         factory: Makes it.
-        options: What can be set, by name.
+        options: What can be set, by name; each of a type that settings can hold.
         env_id: Gymnasium id of a task that has one.
     """
 
@@ -138,36 +121,56 @@ class Part:
         """What docstrings say of the options."""
         said: dict[str, str] = {}
         for source in _documented(self.factory):
-            for name, text in described(source).items():
+            for name, text in option_texts(source).items():
                 said.setdefault(name, text)
         return said
 
 
-def find_task(name: str) -> Part:
+def find_env(name: str) -> Part | None:
+    """Find the task of an environment; None where Gymnasium makes it of something else.
+
+    Args:
+        name: As for `find_task`, or any id of Gymnasium, with or without the module that registers
+            it. Of an id that is not registered Gymnasium says what there is, when it is to make it.
+
+    Raises:
+        ValueError: If a module cannot be imported, or has no such thing.
+    """
+    module, colon, rest = name.rpartition(":")
+    if colon:
+        import_module("env", name, module)
+    others = set(gym.registry) - set(ids())
+    if any(rest in (each, each.rpartition("-v")[0]) for each in others):
+        return None
+    return find_task(name, "env") if colon or env_id_of(name) is not None else None
+
+
+def find_task(name: str, asked: str = "task") -> Part:
     """Find a task, which need not be made for that, nor its data be there.
 
     Args:
         name: A short name such as "cue-reward", which stands for the newest "PlasticCueReward-v0";
             the Gymnasium id of a task; "module:id", of a module that registers it; or
             "module:Class".
+        asked: What is asked for it, in errors.
 
     Raises:
         ValueError: If there is none.
     """
     module, colon, rest = name.rpartition(":")
-    there = colon and hasattr(import_module("task", name, module), rest) and rest not in ids()
+    there = colon and hasattr(import_module(asked, name, module), rest) and rest not in ids()
     env_id = None if there else env_id_of(name)
     given: dict[str, Any] = {}
     if env_id is not None:
         given = dict(gym.spec(env_id).kwargs)
         place = given.pop("task")
-        task = import_named("task", place) if isinstance(place, str) else place
+        task = import_named(asked, place) if isinstance(place, str) else place
     elif colon:
-        task = import_named("task", name)
+        task = import_named(asked, name)
     else:
-        raise ValueError(_unknown("task", name, short_names()))
+        raise ValueError(_unknown(asked, name, short_names()))
     if not (isinstance(task, type) and issubclass(task, Task)):
-        raise ValueError(f"task {name} must be a class derived from Task, but is {shown(task)}")
+        raise ValueError(f"{asked} {name} must be a class derived from Task, but is {shown(task)}")
     return Part("task", name, task, _options(task, given, without=_OF_PROGRAMS), env_id)
 
 
@@ -206,7 +209,7 @@ def find_cell(name: str) -> Part:
     return _class_part("cell", name, CELLS, Cell)
 
 
-def differences(config: Any) -> dict[str, Any]:
+def all_differences(config: Any) -> dict[str, Any]:
     """Return the settings of a run that differ from the defaults, by their dotted names.
 
     The settings of parts are compared with the defaults of these very parts, as far as they are
@@ -349,7 +352,7 @@ def _documented(factory: Any) -> Iterator[Any]:
         yield made
 
 
-def described(source: Any) -> dict[str, str]:
+def option_texts(source: Any) -> dict[str, str]:
     """Return what a docstring, and those of attributes, say of parameters."""
     try:
         parsed = docstring_parser.parse_from_object(source)

@@ -8,8 +8,13 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
+from plastic_envs.images.reading import expanded
 
-def expanded(text: str) -> Path:
+DEFAULT_OUT = Path("runs/reproduce")
+"""Folder of experiments."""
+
+
+def typed_path(text: str) -> Path:
     """Return the path that was typed, `~` and `~user` in place of home directories.
 
     Raises:
@@ -19,9 +24,9 @@ def expanded(text: str) -> Path:
     if not text:
         raise FileNotFoundError("a path must not be empty, got ''")
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise FileNotFoundError(f"{text}: {error}") from error
+        return expanded(text)
+    except ValueError as error:
+        raise FileNotFoundError(str(error)) from error
 
 
 def picture_path(path: Path, endings: Collection[str], default: str | None = None) -> Path:

@@ -33,12 +33,13 @@ def seed_sequence(seed: int, *branch: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=branch)
 
 
-def derived_seed(seed: int, *branch: int, bits: int = 32) -> int:
-    """Return the seed of a branch as a number.
+def derived_seed(seed: int, branch: Supervised | Reinforcement, *further: int) -> int:
+    """Return the seed of a branch as a number, of 31 bits where Stable-Baselines3 takes it.
 
     Args:
         seed: The run's.
-        branch: Numbers of the table above, and what they branch into.
-        bits: How large it may be; Stable-Baselines3 takes 31.
+        branch: Of the tables above.
+        further: What it branches into.
     """
-    return int(seed_sequence(seed, *branch).generate_state(1)[0] >> (32 - bits))
+    bits = 31 if isinstance(branch, Reinforcement) else 32
+    return int(seed_sequence(seed, branch, *further).generate_state(1)[0] >> (32 - bits))

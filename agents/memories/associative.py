@@ -12,7 +12,7 @@ from agents.memories.naive import emptied
 from agents.memories.torch_rnn import gru
 from agents.memories.updates import UPDATES, Update
 from agents.plastic.network import PlasticNetwork
-from agents.tensors import check_leaves, check_starts, described
+from agents.tensors import autocasts, check_leaves, check_starts, described
 from agents.tree import leaves, map_tree
 from plastic_envs.checks import check_choice, check_count, check_int, shown
 
@@ -157,7 +157,7 @@ class AssociativeMemory(nn.Module):
             ValueError: If an argument is no tensor, or its shape, type or device does not fit.
         """
         x = self._checked(x, 2, "[batch, {}]")
-        if _casts(x):
+        if autocasts(x):
             with torch.autocast(x.device.type, enabled=False):
                 return self.step(x, state, episode_starts)
         state = self._initial_state(len(x)) if state is None else self._fitting(state, len(x))
@@ -214,7 +214,7 @@ class AssociativeMemory(nn.Module):
         self, x: Tensor, state: MemoryState | None, starts: Tensor | None, *, probe: bool
     ) -> tuple[Tensor, MemoryState, list[MemoryProbes]]:
         x = self._checked(x, 3, "[batch, time, {}]")
-        if _casts(x):
+        if autocasts(x):
             with torch.autocast(x.device.type, enabled=False):
                 return self._run(x, state, starts, probe=probe)
         if state is not None:
@@ -265,7 +265,7 @@ class AssociativeMemory(nn.Module):
             raise ValueError(f"x must be a dense torch.Tensor {wanted}, got {described(x)}")
         if x.dim() != dims or x.shape[-1] != self.input_size or (dims == 3 and x.shape[1] < 1):
             raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
-        if x.dtype != like.dtype and x.is_floating_point() and _casts(x):
+        if x.dtype != like.dtype and x.is_floating_point() and autocasts(x):
             x = x.to(like.dtype)
         if x.dtype != like.dtype or x.device != like.device:
             raise ValueError(
@@ -333,12 +333,6 @@ def _features(features: Features, input_size: int, width: int) -> nn.Module:
     linear = nn.Linear(input_size, width)
     after = {"relu": nn.ReLU, "tanh": nn.Tanh}.get(features)
     return linear if after is None else nn.Sequential(linear, after())
-
-
-def _casts(x: Tensor) -> bool:
-    """Say whether autocast is at work where a tensor is."""
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def _kinds(tree: Any) -> Any:

@@ -1,13 +1,16 @@
 """`PlasticNetwork`: encoder, recurrent cell and readout whose weights change during an episode."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from operator import is_
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from agents.plastic.cells import CELLS, Cell
+from agents.plastic.known import Known, KnownParameters, KnownState, leaves_like, looks
+from agents.plastic.linear import PlasticLinear
 from agents.plastic.ops import closed, naive
 from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.interface import (
@@ -21,6 +24,7 @@ from agents.plastic.rules import RULES, Rule
 from agents.plastic.state import FastWeights, Hidden, PlasticState
 from agents.tensors import (
     add_time_axis,
+    autocasts,
     check_generator,
     check_leaves,
     check_starts,
@@ -43,47 +47,6 @@ FORMS: dict[FormName, Form] = {"compiled": compiled, "closed": closed, "naive": 
 _LARGEST_SIZE = 2**24  # units
 _LARGEST_NETWORK = 2**30  # numbers: 4 GiB in float32
 _LARGEST_STATE = 2**33
-
-
-class PlasticLinear(nn.Module):
-    """Slow parameters of one layer, q = p (W + w̃) + b + b̃, and their plasticity α.
-
-    Attributes:
-        weight: W [in, out], initially U(-k, k) with k = 1/√fan_out.
-        bias: b [out], likewise.
-        weight_alpha: α of W [in, out], or None if it is 1 and not learned.
-        bias_alpha: α of b [out], or None if it is 1 and not learned, or b is not plastic.
-    """
-
-    weight_alpha: nn.Parameter | None
-    bias_alpha: nn.Parameter | None
-
-    def __init__(self, in_features: int, out_features: int, fan_out: int, rule: Rule) -> None:
-        super().__init__()
-        self._bound = fan_out**-0.5
-        self._rule = rule
-        self.weight = nn.Parameter(torch.empty(in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(out_features))
-        learned = rule.plastic and rule.alpha != "off"
-        self.weight_alpha = nn.Parameter(torch.empty_like(self.weight)) if learned else None
-        has_bias_alpha = learned and rule.writes_bias
-        self.bias_alpha = nn.Parameter(torch.empty_like(self.bias)) if has_bias_alpha else None
-
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all parameters anew."""
-        for parameter in (self.weight, self.bias):
-            nn.init.uniform_(parameter, -self._bound, self._bound, generator=generator)
-        for alpha in (self.weight_alpha, self.bias_alpha):
-            if alpha is None:
-                continue
-            if self._rule.alpha == "random":
-                nn.init.uniform_(alpha, -1, 1, generator=generator)
-            else:
-                nn.init.constant_(alpha, 1 if self._rule.alpha == "ones" else -1)
-
-    def extra_repr(self) -> str:
-        """Show the layer's size."""
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
 
 
 class PlasticNetwork(nn.Module):
@@ -123,8 +86,9 @@ class PlasticNetwork(nn.Module):
             buffer of ones.
 
     Raises:
-        ValueError: If an argument is unknown, out of range, or of the wrong kind, or the network
-            would be too large.
+        ValueError: If an argument is unknown, out of range, or of the wrong kind, the network
+            would be too large, or `form="compiled"` is to be somewhere else than on the CPU: also
+            when the network is moved.
 
     Example:
         >>> net = PlasticNetwork(input_size=16, output_size=1, hidden_size=32)
@@ -185,6 +149,7 @@ class PlasticNetwork(nn.Module):
         )
         _check_hidden(self.cell.initial_hidden(torch.zeros(1, hidden)), hidden)
         self._own = self._own_tensors()
+        self._known = Known()
         # Both layers of a cell by the hidden size and not by the gates, as torch's cells.
         fan_outs = {name: readout if name == "readout" else hidden for name in sizes}
         self.layers = nn.ModuleDict(
@@ -235,7 +200,16 @@ class PlasticNetwork(nn.Module):
 
     @form.setter
     def form(self, form: FormName) -> None:
-        self._form: FormName = check_choice("form", form, ("auto", *FORMS))
+        form = check_choice("form", form, ("auto", *FORMS))
+        if form == "compiled":  # before there are parameters, where they are going to be
+            _check_on_cpu(getattr(self, "output_weight", torch.empty(0)))
+        self._form: FormName = form
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PlasticNetwork":
+        """Move or change all tensors, unless the form that was chosen could not compute there."""
+        if self.form == "compiled":
+            _check_on_cpu(fn(self.output_weight.detach()[:0]))
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call,no-any-return]
 
     def freeze_slow_weights(self) -> None:
         """Keep slow weights and biases of all layers as they are: only α and ω go on learning.
@@ -355,9 +329,13 @@ class PlasticNetwork(nn.Module):
     ) -> tuple[Tensor, PlasticState, Probes | None]:
         x = self._encoded(x)
         batch, steps = x.shape[:2]
-        state = self._initial_state(batch) if state is None else self._fitting(state, batch)
         parameters, tensors = self._parameters_tree()
-        tensors += [x, *leaves(state)]
+        if state is None:
+            state = self._initial_state(batch)
+            found = list(leaves(state))
+        else:
+            state, found = self._fitting(state, batch)
+        tensors = [*tensors, x, *found]
         if episode_starts is not None:
             check_starts(episode_starts, (batch, steps), x.device)
             tensors.append(episode_starts)
@@ -369,7 +347,7 @@ class PlasticNetwork(nn.Module):
                     f"form={self.form!r} cannot be used: {obstacle}; form='auto' or 'closed' can"
                 )
             form = closed
-        without = torch.autocast(x.device.type, enabled=False) if _casts(x) else nullcontext()
+        without = torch.autocast(x.device.type, enabled=False) if autocasts(x) else nullcontext()
         with without:
             return form.run(parameters, self.rule, self.cell, x, state, episode_starts, probe=probe)
 
@@ -384,7 +362,7 @@ class PlasticNetwork(nn.Module):
             what = "x must have shape" if self.encoder is None else verb
             raise ValueError(f"{what} [batch, time, {size}], got {list(x.shape)}")
         like = self.output_weight
-        if _casts(x) and x.is_floating_point():
+        if autocasts(x) and x.is_floating_point():
             x = x.to(like.dtype)
         if x.dtype != like.dtype or x.device != like.device:
             raise ValueError(
@@ -393,8 +371,26 @@ class PlasticNetwork(nn.Module):
             )
         return x
 
-    def _fitting(self, state: PlasticState, batch: int) -> PlasticState:
-        """Return a state that is this network's, its hidden state of the kind that the cell has."""
+    def _fitting(self, state: PlasticState, batch: int) -> tuple[PlasticState, list[Tensor]]:
+        """Return a state that is this network's, and its leaves.
+
+        Its hidden state is of the kind that the cell has. One that looks like the last one is not
+        checked in full again.
+        """
+        like, caches = self.output_weight, not (self._own or torch.compiler.is_compiling())
+        place = (self.cell, batch, like.dtype, like.device)
+        if caches and (known := self._known.state) is not None and known.place == place:
+            found = leaves_like(state, known)
+            if found is not None:
+                return state, found
+        state = self._checked_state(state, batch)
+        found = list(leaves(state))
+        if caches:
+            kinds = (type(state), type(state.hidden), type(state.fast), type(state.rule))
+            self._known.state = KnownState(place, kinds, list(state.fast), looks(found))
+        return state, found
+
+    def _checked_state(self, state: PlasticState, batch: int) -> PlasticState:
         if not isinstance(state, PlasticState):
             raise ValueError(f"state must be a PlasticState or None, got {shown(state)}")
         layers = self._sizes if self.rule.plastic else {}
@@ -449,7 +445,33 @@ class PlasticNetwork(nn.Module):
                 check_leaves("the state holds", [own[layer][name]], [shape], like)
 
     def _parameters_tree(self) -> tuple[NetworkParameters, list[Tensor]]:
-        """Return the parameters, as a tree and as a list, whose shapes compiled code may trust."""
+        """Return the parameters, as a tree and as a list, whose shapes compiled code may trust.
+
+        While they are the same objects and look the same, nothing is checked again.
+        """
+        if torch.compiler.is_compiling():
+            return self._checked_parameters()
+        layers = self.layers._modules
+        parts: list[object] = [self.output_weight, *layers]
+        for layer in layers.values():
+            parts.append(type(layer))
+            if layer is not None:
+                parts += layer._parameters.values()
+        known = self._known.parameters
+        if (
+            known is not None
+            and len(parts) == len(known.parts)
+            and all(map(is_, parts, known.parts))
+            and looks(known.tensors) == known.looks
+        ):
+            return known.tree, known.tensors
+        tree, tensors = self._checked_parameters()
+        # What is parametrised, or made by a hook, may be another tensor each time.
+        if all(type(layer) is PlasticLinear and layer.is_plain for layer in layers.values()):
+            self._known.parameters = KnownParameters(parts, tree, tensors, looks(tensors))
+        return tree, tensors
+
+    def _checked_parameters(self) -> tuple[NetworkParameters, list[Tensor]]:
         if self.layers.keys() != self._sizes.keys():
             raise ValueError(f"layers must be {list(self._sizes)}, got {list(self.layers)}")
         layers, found = {}, [self.output_weight]
@@ -467,10 +489,13 @@ class PlasticNetwork(nn.Module):
         return NetworkParameters(layers, self.output_weight), found
 
 
-def _casts(x: Tensor) -> bool:
-    """Say whether autocast is at work where a tensor is."""
-    kind = x.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+def _check_on_cpu(tensor: Tensor) -> None:
+    """Refuse a device on which the compiled form cannot compute."""
+    if not tensor.is_cpu:
+        raise ValueError(
+            f"form='compiled' computes on the CPU alone, and not on {tensor.device.type}: choose "
+            "form='auto' or 'closed' (--form), or stay on the CPU (--device cpu)"
+        )
 
 
 def _made(name: str, value: Any, kind: Any, choices: Mapping[Any, type[Any]]) -> Any:

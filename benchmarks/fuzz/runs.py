@@ -32,10 +32,10 @@ from train.experiments.reproduce import Planned
 from train.experiments.sweep import Budget
 from train.network import NetworkConfig
 from train.reinforcement.config import PPOConfig, RLConfig
-from train.reinforcement.training import train as train_agent
+from train.reinforcement.training import train_agent
 from train.runs.run_folder import RLRunFolder, RunFolder
 from train.supervised.config import TrainConfig
-from train.supervised.training import train as train_network
+from train.supervised.training import train_network
 
 COMMANDS = {
     "supervised": ("train", "evaluate", "plot"),

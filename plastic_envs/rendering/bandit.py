@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.rendering.canvas import BAD, GOOD, Progress, legend, new_figure, pixels
+from plastic_envs.rendering.canvas import BAD, GOOD, Progress, headed_figure, legend, pixels
 from plastic_envs.spaces import FloatArray
 
 
@@ -26,7 +26,7 @@ def bandit_picture(
     progress: Progress, means: FloatArray, arms: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
     """Draw a bandit, told by the arguments of `bandit_text`; uint8 [480, 720, 3]."""
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     bars, pulls = figure.subplots(1, 2, sharey=True, width_ratios=[1, 4])
     names = np.arange(len(means))
     best = means.argmax()

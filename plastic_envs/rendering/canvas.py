@@ -63,7 +63,7 @@ def numbered(name: str, columns: NDArray[Any]) -> list[str]:
     return [name] if count == 1 else [f"{name}{k}" for k in range(count)]
 
 
-def new_figure(progress: Progress) -> "Figure":
+def headed_figure(progress: Progress) -> "Figure":
     """Make a figure of 480×720 pixels, headed by what has happened in the episode so far."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import: only when drawn
     from matplotlib.figure import Figure

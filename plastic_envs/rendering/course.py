@@ -10,9 +10,9 @@ from plastic_envs.rendering.canvas import (
     GOOD,
     WIDEST,
     Progress,
+    headed_figure,
     heat_map,
     largest,
-    new_figure,
     number,
     numbered,
     pixels,
@@ -49,7 +49,7 @@ def course_picture(
     progress: Progress, observations: NDArray[Any], labels: list[str], actions: NDArray[Any]
 ) -> NDArray[np.uint8]:
     """Draw an episode, told by the arguments of `course_text`; uint8 [480, 720, 3]."""
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     inputs, doings, rewards = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 1])
     seen = np.full((progress.num_steps, len(labels)), np.nan)
     seen[: progress.seen] = observations

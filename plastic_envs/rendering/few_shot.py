@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.rendering.canvas import BAD, GOOD, NEUTRAL, Progress, new_figure, pixels
+from plastic_envs.rendering.canvas import BAD, GOOD, NEUTRAL, Progress, headed_figure, pixels
 from plastic_envs.spaces import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def few_shot_picture(progress: Progress, album: Album) -> NDArray[np.uint8]:
     Returns:
         uint8 [480, 720, 3].
     """
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     num_queries = int(album.scored.sum())
     counts = len(album.scored) - num_queries, num_queries
     rows = [_grid(count)[0] for count in counts]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.rendering.canvas import BAD, GOOD, Progress, new_figure, pixels
+from plastic_envs.rendering.canvas import BAD, GOOD, Progress, headed_figure, pixels
 from plastic_envs.spaces import BoolArray
 
 
@@ -39,7 +39,7 @@ def maze_text(progress: Progress, walk: Walk) -> str:
 def maze_picture(progress: Progress, walk: Walk) -> NDArray[np.uint8]:
     """Draw a maze, and the return so far beside it; uint8 [480, 720, 3]."""
     size = len(walk.walls)
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     maze, returns = figure.subplots(1, 2, width_ratios=[3, 2])
     maze.imshow(walk.walls, cmap="Greys", vmin=0, vmax=1.4)
     row, column = divmod(walk.position, size)

@@ -11,9 +11,9 @@ from plastic_envs.rendering.canvas import (
     SHADE,
     WIDEST,
     Progress,
+    headed_figure,
     heat_map,
     largest,
-    new_figure,
     number,
     numbered,
     pixels,
@@ -72,7 +72,7 @@ def table_text(progress: Progress, lesson: Lesson) -> str:
 
 def table_picture(progress: Progress, lesson: Lesson) -> NDArray[np.uint8]:
     """Draw an episode: inputs above, targets and answers below; uint8 [480, 720, 3]."""
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     inputs, answers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     seen = np.full_like(lesson.observations, np.nan)
     seen[: progress.seen] = lesson.observations[: progress.seen]

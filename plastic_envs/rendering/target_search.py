@@ -11,8 +11,8 @@ from plastic_envs.rendering.canvas import (
     NEUTRAL,
     SHADE,
     Progress,
+    headed_figure,
     legend,
-    new_figure,
     pixels,
 )
 
@@ -53,7 +53,7 @@ def target_search_text(progress: Progress, search: Search) -> str:
 def target_search_picture(progress: Progress, search: Search) -> NDArray[np.uint8]:
     """Draw a target search: what was shown above, the answers below; uint8 [480, 720, 3]."""
     schedule, target, num_cues = search.schedule, search.target, search.num_cues
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     shown, answers = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     seen = np.arange(progress.seen)
     cues = seen[(schedule[seen] >= 0) & (schedule[seen] != num_cues)]

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from plastic_envs.spaces import Observations, batch_of
+from plastic_envs.spaces import Observations, batch_size_of
 
 
 class Player(ABC):
@@ -43,7 +43,7 @@ class RandomPlayer(Player):
         self._space, self._rng = space, rng
 
     def act(self, observations: Observations, state: Any) -> NDArray[Any]:
-        batch = batch_of(observations)
+        batch = batch_size_of(observations)
         if isinstance(self._space, spaces.Discrete):
             choices = self._rng.integers(self._space.n, size=batch)
             return np.asarray(choices + self._space.start)
@@ -62,7 +62,7 @@ class ConstantPlayer(Player):
         self._action = action
 
     def act(self, observations: Observations, state: Any) -> NDArray[np.int64]:
-        return np.full(batch_of(observations), self._action, np.int64)
+        return np.full(batch_size_of(observations), self._action, np.int64)
 
 
 class Reciter(Player):

@@ -121,7 +121,7 @@ def make_run(make_config, tmp_path_factory):
         key = config.to_json()
         if key not in trained:
             trained[key] = RunFolder(tmp_path_factory.mktemp("trained") / "run")
-            train.supervised.training.train(config, trained[key], progress=False)
+            train.supervised.training.train_network(config, trained[key], progress=False)
         copy = tmp_path_factory.mktemp("copy") / "run"
         return RunFolder(shutil.copytree(trained[key].path, copy))
 
@@ -139,7 +139,7 @@ def encoder_run(make_config, tmp_path_factory):
     """A prototypical network's run whose encoder others take over; not best at its last step."""
     config = make_config("few-shot", core="prototypical", learning_rate=0.1, seed=2)
     folder = RunFolder(tmp_path_factory.mktemp("encoder") / "run")
-    train.supervised.training.train(config, folder, progress=False)
+    train.supervised.training.train_network(config, folder, progress=False)
     return folder
 
 
@@ -181,7 +181,7 @@ def make_rl_config():
 @pytest.fixture(scope="session")
 def make_rl_run(make_rl_config, tmp_path_factory):
     """Return a function that trains once for the same settings, and copies the folder."""
-    from train.reinforcement.training import train as train_agent
+    from train.reinforcement.training import train_agent
 
     trained = {}
 

@@ -42,6 +42,17 @@ def test_help_and_version_do_not_wait_for_torch(command):
     assert command("--version") == (0, f"plastic-envs {__version__}\n")
 
 
+@pytest.mark.parametrize("name", ["evaluate", "plot", "watch", "report"])
+def test_help_and_errors_of_commands_that_train_nothing_do_not_wait_either(name):
+    code = (
+        f"import sys, train.cli; sys.argv = ['plastic', {name!r}, '--nowhere']\n"
+        "try: train.cli.main()\n"
+        "finally: assert not {'torch', 'matplotlib', 'stable_baselines3'} & set(sys.modules)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert process.returncode == 2, process.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_of_a_command_what_it_says_itself(name):
     assert inspect.getdoc(_function(name, [])).startswith(COMMANDS[name])
@@ -49,7 +60,7 @@ def test_help_says_of_a_command_what_it_says_itself(name):
 
 def test_every_subcommand_has_a_file_of_its_own():
     files = {path.stem for path in Path(train.commands.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "options", "shared"} == {
+    assert files - {"__init__", "options", "shared", "training"} == {
         name.replace("-", "_") for name in COMMANDS
     }
 

@@ -13,13 +13,21 @@ from torch import nn
 import train.reinforcement.agent
 from train import devices
 from train.devices import CPU, device_of, moved, resolve, resolve_for, seeded
-from train.reinforcement.training import train as train_agent
+from train.reinforcement.training import train_agent
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.agents import evaluate_agent
-from train.scoring.networks import evaluate, probe_eta
-from train.supervised.training import train as train_network
+from train.scoring.evaluation import evaluate
+from train.scoring.networks import probe_eta
+from train.supervised.training import train_network
 
 META = torch.device("meta")
+
+
+@pytest.mark.parametrize("make", ["make_config", "make_rl_config"])
+def test_the_compiled_form_goes_with_the_cpu_alone(request, make):
+    for device in ("auto", "cpu"):
+        request.getfixturevalue(make)(form="compiled", device=device)
+    with pytest.raises(ValueError, match=r"form='compiled' .* device is 'cuda': leave out --form"):
+        request.getfixturevalue(make)(form="compiled", device="cuda")
 
 
 def test_auto_takes_what_there_is(monkeypatch):
@@ -151,4 +159,4 @@ def test_agents_learn_and_play_on_the_device(make_rl_config, tmp_path, core):
     longer = make_rl_config(core=core, schedule="constant", steps=192)
     assert train_agent(longer, folder, resume=True, progress=False)["step"] == 192
     assert folder.load_model().device == META
-    assert evaluate_agent(folder, num_episodes=3)["step"] in (0, 96, 192)
+    assert evaluate(folder, num_episodes=3)["step"] in (0, 96, 192)

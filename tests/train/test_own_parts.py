@@ -180,13 +180,14 @@ def test_a_task_is_found_by_the_id_that_its_module_registers(here, command, tmp_
 
 def test_an_agent_of_own_parts_is_trained_scored_drawn_and_goes_on(here, command, tmp_path):
     run = tmp_path / "run"
-    words = ["--env", "my_tasks:MyRecall-v0", "--length", 6, *SMALL_RL, *OWN_CORE]
+    words = ["--env", "my_tasks:Recall", "--length", 6, *SMALL_RL, *OWN_CORE]
     assert command("train-rl", *words, "--out", run)[0] == 0
     config = RLRunFolder(run).config()
     assert (config.env_kwargs, config.network.core) == ({"length": 6}, "my_nets:make")
     assert config.network.core_settings == {"width": 3, "bias": True, "step_size": 0.5}
     assert command("evaluate", run, "--episodes", 4)[0] == 0
     assert command("plot", run, "--output", tmp_path / "curves.png")[0] == 0
+    assert command("watch", run, "--output", tmp_path / "episode.png")[0] == 0
     assert command("train-rl", "--resume", run, "--steps", 60)[0] == 1  # the step size falls
     other = tmp_path / "other"
     words = ["--env", "my_tasks:MyRecall-v0", *SMALL_RL, *OWN_RULE, *OWN_CELL, "--loud"]
@@ -212,7 +213,9 @@ def test_help_tells_the_options_of_own_parts_with_types_and_docstrings(here, com
     assert "Say in the end which of two came first." in said
     assert "--rule" not in said
     assert "--num-cues" not in said
-    said = told("train-rl", f"--rule={OWN_RULE[1]}", f"--cell={OWN_CELL[1]}")
+    said = told("train-rl", f"--rule={OWN_RULE[1]}", f"--cell={OWN_CELL[1]}", "--env", OWN_TASK[1])
+    assert "--length INT Steps of an episode. (default: 5)" in said
+    assert "--env.steps INT Called as a setting of every run. (default: 1)" in said
     assert "--my-setting FLOAT How much of it. (default: 0.25)" in said
     assert "--leak FLOAT How much stays. (default: 0.5)" in said
     assert "--hidden-size INT (default: 64)" in told("train-rl", "--core", "lstm")  # as by default
@@ -249,12 +252,19 @@ def test_an_option_that_two_have_is_written_with_its_part(here, command, tmp_pat
         ([*OWN_TASK[:2], "--lenght", "3"], 2, "did you mean --length?"),
         ([*OWN_CORE[:2], "--rule", "oja"], 2, "core my_nets:make is made without a rule"),
         (["--task", "bandit"], 2, "plastic train-rl --env PlasticBandit-v0"),
+        (["--env", "my_task:Recall"], 2, "env my_task:Recall: there is no module my_task, neither"),
+        (["--env", "my_tasks:Recal"], 2, "my_tasks.py) has no 'Recal' (did you mean Recall?)"),
+        (["--env", "my_nets:make"], 2, "env my_nets:make must be a class derived from Task"),
+        (["--env", "my_broken:x"], 2, "NameError: name 'nowhere' is not defined, at {}my_broken."),
+        (["--env", "my_tasks:Recall", "--length", "x"], 2, "Error parsing --length"),
+        (["--env", "my_tasks:Recall", "--lenght", "3"], 2, "did you mean --length?"),
     ],
 )
 def test_what_is_wrong_with_own_parts_is_told_in_one_line(
     here, command, caplog, tmp_path, words, code, message
 ):
-    assert command("train", *words, "--out", tmp_path / "run") == (code, "")
+    program = "train-rl" if words[0] == "--env" else "train"
+    assert command(program, *words, "--out", tmp_path / "run") == (code, "")
     [record] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert message.format(f"{here}{os.sep}") in record.getMessage()
     assert "\n" not in record.getMessage()
@@ -264,7 +274,9 @@ def test_what_is_wrong_with_own_parts_is_told_in_one_line(
 def test_a_run_whose_module_is_gone_says_what_is_missing(here, command, tmp_path, caplog):
     run = tmp_path / "run"
     assert command("train", *SMALL, *OWN_CORE, "--out", run)[0] == 0
-    del sys.modules["my_nets"]
+    agent = tmp_path / "agent"
+    assert command("train-rl", *SMALL_RL, "--env", "my_tasks:Recall", "--out", agent)[0] == 0
+    del sys.modules["my_nets"], sys.modules["my_tasks"]
     os.chdir(tmp_path)
     for words in (("evaluate", run), ("plot", run), ("train", "--resume", run)):
         assert command(*words) == (1, "")
@@ -273,6 +285,8 @@ def test_a_run_whose_module_is_gone_says_what_is_missing(here, command, tmp_path
         )
         assert f"neither in the working directory, {tmp_path}, nor" in caplog.text
         caplog.clear()
+    assert command("evaluate", agent) == (1, "")
+    assert "env my_tasks:Recall: there is no module my_tasks, neither in the work" in caplog.text
 
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -281,7 +295,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 @pytest.mark.parametrize(
     ("supervised", "reinforced"),
     [
-        (["--task", "own_task:Recall", "--length", 4], ["--env", "own_task:Recall-v0"]),
+        (["--task", "own_task:Recall", "--length", 4], ["--env", "own_task:Recall", "--length", 4]),
         (["--core", "own_core:make", "--width", 3], ["--core", "own_core:make", "--width", 3]),
         (["--rule", "own_rule:BCM"], ["--rule", "own_rule:BCM"]),
         (["--cell", "own_cell:MinimalGatedUnit"], ["--cell", "own_cell:MinimalGatedUnit"]),

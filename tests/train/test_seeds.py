@@ -15,14 +15,17 @@ from train.seeds import Reinforcement, Supervised, derived_seed, seed_sequence
 def test_seeds_stay_what_they_are(seed, test_seed, agents_seeds, part):
     assert list(Supervised) == list(Reinforcement) == [0, 1, 2, 3]
     assert derived_seed(seed, Supervised.TEST) == test_seed
-    assert [derived_seed(seed, branch, bits=31) for branch in Reinforcement] == agents_seeds
-    assert derived_seed(seed, Reinforcement.TRAIN, 5, bits=31) == part
+    assert [derived_seed(seed, branch) for branch in Reinforcement] == agents_seeds
+    assert derived_seed(seed, Reinforcement.TRAIN, 5) == part
 
 
-def test_branches_differ_and_are_as_small_as_asked_for():
-    branches = [(branch,) for branch in range(4)] + [(1, part) for part in range(4)]
-    seeds = [derived_seed(*each) for each in ((s, *b) for s, b in product((0, 1), branches))]
-    assert len(set(seeds)) == 16
-    assert all(0 <= derived_seed(2**63 - 1, *branch, bits=31) < 2**31 for branch in branches)
-    states = [seed_sequence(0, *branch).generate_state(1)[0] for branch in branches]
-    assert states == seeds[:8]
+def test_branches_differ_and_are_small_enough_for_agents():
+    for table in (Supervised, Reinforcement):
+        branches = [(branch,) for branch in table] + [(table.TRAIN, part) for part in range(4)]
+        seeds = [derived_seed(*each) for each in ((s, *b) for s, b in product((0, 1), branches))]
+        assert len(set(seeds)) == 16
+        if table is Reinforcement:
+            assert all(0 <= derived_seed(2**63 - 1, *branch) < 2**31 for branch in branches)
+        else:
+            states = [seed_sequence(0, *branch).generate_state(1)[0] for branch in branches]
+            assert states == seeds[:8]

@@ -3,15 +3,12 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
-import torch
 import tyro
 
 from plastic_envs.checks import check_int
 from train.commands.shared import print_json, warn_without_kernel
-from train.devices import DeviceName
-from train.runs.run_folder import CheckpointName, RLRunFolder, open_run
+from train.names import CheckpointName, DeviceName
 from train.wording import columns, say
 
 logger = logging.getLogger(__name__)
@@ -39,21 +36,17 @@ def run(
         device: Where to compute; the run's own device, if it is here, if not given.
         json: Print a JSON line.
     """
-    from train.scoring.networks import evaluate as evaluate_run
+    import torch
+
+    from train.runs.run_folder import open_run
+    from train.scoring.evaluation import evaluate as evaluate_run
 
     warn_without_kernel()
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1))
-    folder = open_run(run)
-    asked: dict[str, Any] = {"checkpoint": checkpoint, "num_episodes": episodes}
-    asked |= {"seed": seed, "device": device}
-    if isinstance(folder, RLRunFolder):
-        import agents.sb3  # noqa: F401 (as in train_rl)
-        from train.scoring.agents import evaluate_agent
-
-        result = evaluate_agent(folder, **asked)
-    else:
-        result = evaluate_run(folder, **asked)
+    result = evaluate_run(
+        open_run(run), checkpoint=checkpoint, num_episodes=episodes, seed=seed, device=device
+    )
     if json:
         print_json(result)
     else:

@@ -18,8 +18,18 @@ import tyro
 from agents.core import CORES
 from agents.plastic.cells import CELLS
 from agents.plastic.rules import RULES
+from train.commands.training import Command
 from train.network import NetworkConfig
-from train.parts import Part, described, find_cell, find_core, find_rule, find_task, short_names
+from train.parts import (
+    Part,
+    find_cell,
+    find_core,
+    find_env,
+    find_rule,
+    find_task,
+    option_texts,
+    short_names,
+)
 from train.reinforcement.config import RLConfig
 from train.supervised.config import TrainConfig, check_gives_episodes
 
@@ -32,13 +42,12 @@ _CHOICES = ("task", "env", "core", "rule", "cell")
 
 
 def for_parts(
-    run: Callable[[Any], None], command: type, config: Config, words: Sequence[str]
+    run: Callable[[Command[Any]], None], config: Config, words: Sequence[str]
 ) -> Callable[..., None]:
     """Return a function for tyro, with the options of the parts that words choose.
 
     Args:
-        run: What is called with a command.
-        command: Its dataclass, of `config` and of options of its own.
+        run: What is called with the command that options ask for.
         config: Settings that are the defaults.
         words: Of the command line.
 
@@ -49,7 +58,7 @@ def for_parts(
     named = {kind: part.name for kind, part in parts.items()}
     without = [kind for kind in ("rule", "cell") if kind not in parts]
     known = [
-        *_copied(command, without=["config"]),
+        *_copied(Command, without=["config"]),
         *_copied(type(config), config, without=["network", "ppo", *_SETTINGS], named=named),
         *_copied(NetworkConfig, config.network, without=[*without, *_SETTINGS], named=named),
     ]
@@ -61,7 +70,7 @@ def for_parts(
     options = make_dataclass("Options", [*known, *groups], frozen=True, kw_only=True)
 
     def call(options: Any) -> None:
-        run(_command(command, config, options, parts))
+        run(_command(config, options, parts))
 
     call.__doc__ = run.__doc__
     call.__annotations__ = {"options": Annotated[options, tyro.conf.arg(name="")], "return": None}
@@ -74,8 +83,8 @@ def _chosen(config: Config, words: Sequence[str]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     if isinstance(config, TrainConfig):
         parts["task"] = check_gives_episodes(find_task(given.get("task", config.task)))
-    elif replace(config, env=(env := given.get("env", config.env)), env_kwargs={}).task_id:
-        parts["env"] = find_task(env)
+    elif (task := find_env(given.get("env", config.env))) is not None:
+        parts["env"] = task
     parts["core"] = core = find_core(given.get("core", config.network.core))
     for kind, find in (("rule", find_rule), ("cell", find_cell)):
         if core.takes(kind):
@@ -110,7 +119,7 @@ def _copied(
         without: Names to leave out.
         named: Defaults in place of its own.
     """
-    hints, help_texts = get_type_hints(kind, include_extras=True), described(kind)
+    hints, help_texts = get_type_hints(kind, include_extras=True), option_texts(kind)
     copied: Fields = []
     for each in fields(kind):
         if each.name in without:
@@ -183,7 +192,7 @@ def _default(value: Any) -> Any:
     return field(default=value)
 
 
-def _command(command: type, config: Config, options: Any, parts: Mapping[str, Part]) -> Any:
+def _command(config: Config, options: Any, parts: Mapping[str, Part]) -> Command[Any]:
     """Return the command that options ask for."""
 
     def taken(kind: type, **others: Any) -> Any:
@@ -208,7 +217,8 @@ def _command(command: type, config: Config, options: Any, parts: Mapping[str, Pa
             usual = parts["env"].options
             changed = {k: v for k, v in settings["env"].items() if v != usual[k].default}
             made = replace(made, env_kwargs={**made.env_kwargs, **changed})
-    return taken(command, config=made)
+    asked: Command[Any] = taken(Command, config=made)
+    return asked
 
 
 class _Nothing:

@@ -5,7 +5,6 @@ from pathlib import Path
 import tyro
 
 from train.commands.shared import print_json
-from train.runs.run_folder import open_run
 from train.wording import say
 
 
@@ -24,6 +23,7 @@ def run(
         json: Print a JSON line.
     """
     from train.figures.runs import plot_runs
+    from train.runs.run_folder import open_run
 
     path = plot_runs([open_run(run) for run in runs], output)
     if json:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from train.commands.shared import print_json
-from train.experiments.command import DEFAULT_OUT
-from train.experiments.sweep import BudgetName
+from train.names import BudgetName
+from train.places import DEFAULT_OUT
 from train.wording import say
 
 

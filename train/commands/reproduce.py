@@ -8,8 +8,8 @@ import tyro
 
 from train.commands.shared import print_json, to_go_on_again, warn_without_kernel
 from train.experiments.command import ReproduceConfig, listing, reproduce_experiments
-from train.experiments.sweep import BudgetName
-from train.runs.run_folder import Record
+from train.names import BudgetName
+from train.runs.records import Record
 from train.wording import columns, counted, duration, say
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import tyro
 
-from train.devices import DeviceName
+from train.names import CheckpointName, DeviceName
 from train.places import picture_path
-from train.runs.run_folder import CheckpointName, RLRunFolder, open_run
 from train.wording import say
 
 
@@ -29,7 +28,8 @@ def run(
         device: Where to compute; the run's own device, if it is here, if not given.
     """
     from train.figures.recording import ENDINGS, record
-    from train.scoring.agents import seed_of
+    from train.runs.run_folder import RLRunFolder, open_run
+    from train.scoring.evaluation import seed_of
 
     folder = open_run(run)
     if not isinstance(folder, RLRunFolder):

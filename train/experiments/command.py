@@ -12,7 +12,6 @@ import tyro
 
 from plastic_envs.checks import check_int, shown
 from plastic_envs.images.sources import SourceName
-from train.devices import DeviceName
 from train.experiments import published
 from train.experiments.executors import Executor, LocalProcesses, available_cores
 from train.experiments.networks import with_networks
@@ -27,21 +26,20 @@ from train.experiments.reproduce import (
     selected,
     stages,
 )
-from train.experiments.sweep import ROOT, SOURCE, BudgetName, Experiment, Measure, Settings
-from train.places import expanded
+from train.experiments.sweep import ROOT, SOURCE, Experiment, Measure, Settings
+from train.names import BudgetName, DeviceName
+from train.places import DEFAULT_OUT, typed_path
 from train.runs.run_folder import Record
 from train.wording import counted
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_OUT = Path("runs/reproduce")
 
 _PHOTOGRAPHS = ("cifar-fs", "mini-imagenet")
 
 _FOLDER = tyro.constructors.PrimitiveConstructorSpec(  # an option that may stand alone
     nargs=(0, 1),
     metavar="[DIR]",
-    instance_from_str=lambda words: expanded(words[0]) if words else DEFAULT_RECORDS,
+    instance_from_str=lambda words: typed_path(words[0]) if words else DEFAULT_RECORDS,
     is_instance=lambda value: value is None or isinstance(value, Path),
     str_from_instance=lambda path: [] if path is None else [str(path)],
 )

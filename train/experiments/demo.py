@@ -12,7 +12,7 @@ from train.experiments.published.demonstration import DEMO
 from train.experiments.reproduce import Planned, run_missing, stages
 from train.figures.runs import plot_runs
 from train.runs.run_folder import Record, RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def run_demo(config: DemoConfig, *, progress: bool = True) -> list[Record]:
 
     Returns:
         For each network its name, its number of `parameters`, what
-        `train.scoring.networks.evaluate` says, `seconds` of training, and the `figure`.
+        `train.scoring.evaluation.evaluate` says, `seconds` of training, and the `figure`.
 
     Raises:
         RuntimeError: If a network could not be trained.

@@ -25,12 +25,13 @@ from train.places import seeing_working_directory
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
 from train.runs.run_folder import Record, RLRunFolder, RunFolder, open_run
+from train.scoring.evaluation import evaluate
 from train.scoring.measures import scored, summary
-from train.scoring.networks import evaluation_seed, probe_eta, run_over
+from train.scoring.networks import probe_eta, run_over
 from train.scoring.references import reference_measures
 from train.supervised.batches import embedded, whole
 from train.supervised.encoders import image_encoder_of
-from train.supervised.training import loss_of, train
+from train.supervised.training import loss_of, train_network
 
 TEST_EPISODES = 2_000
 PLAYED_EPISODES = 1_000  # of agents, which act in every step of them
@@ -94,9 +95,9 @@ def train_missing(folder: AnyFolder) -> None:
         if standing is not None and standing.step >= config.total_steps:
             return
         if isinstance(folder, RunFolder):
-            train(folder.config(), folder, resume=True, progress=False)
+            train_network(folder.config(), folder, resume=True, progress=False)
         else:
-            from train.reinforcement.training import train as train_agent  # an extra
+            from train.reinforcement.training import train_agent  # an extra
 
             train_agent(folder.config(), folder, resume=True, progress=False)
 
@@ -142,9 +143,7 @@ def score(folder: AnyFolder, num_episodes: int | None = None) -> Record:
 
 
 def _score_agent(folder: RLRunFolder, num_episodes: int) -> Record:
-    from train.scoring.agents import evaluate_agent  # an extra
-
-    record = evaluate_agent(folder, num_episodes=num_episodes)
+    record = evaluate(folder, num_episodes=num_episodes)
     config, references = folder.config(), record.pop("references")
     described = ("run", "env", *config.env_kwargs, "agent", "checkpoint")
     return {
@@ -160,7 +159,7 @@ def _score_network(folder: RunFolder, num_episodes: int) -> Record:
     network, step = folder.load_network("best")
     network.to(resolve_for(config.device))
     task = config.task_for("test")
-    seed = evaluation_seed(config)
+    seed = config.test_seed
     sample = whole(task)
     if isinstance(task, FewShot):  # every image is encoded once, not in every episode
         sample = embedded(task, image_encoder_of(network).embed(task.images.images))

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from plastic_envs.checks import shown
-from train.devices import DeviceName
 from train.experiments import published
 from train.experiments.cost import done_share, estimate_seconds, speed
 from train.experiments.executors import Executor
@@ -19,12 +18,12 @@ from train.experiments.job import AnyFolder, folder_of, is_finished, prepare
 from train.experiments.sweep import (
     PLACES,
     SOURCE,
-    BudgetName,
     Config,
     Experiment,
     Run,
     Settings,
 )
+from train.names import BudgetName, DeviceName
 from train.runs.files import write_text
 from train.runs.run_folder import Record
 from train.wording import counted, duration

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeVar
 
 from plastic_envs.checks import check_choice, shown
 from train import parts
+from train.names import BudgetName
 from train.reinforcement.config import RLConfig
 from train.settings import changed, flat
 from train.supervised.config import TrainConfig
 
-BudgetName = Literal["paper", "laptop", "smoke"]
 FigureName = Literal["curves", "comparison", "eta"]
 Config = TrainConfig | RLConfig
 Settings = Mapping[str, Any]
@@ -290,5 +290,5 @@ def differences(config: Config) -> dict[str, Any]:
 
     `made` makes the same settings of them, but for `PLACES`, which are left out.
     """
-    found = parts.differences(config)
+    found = parts.all_differences(config)
     return {name: value for name, value in found.items() if name not in (*PLACES, "device")}

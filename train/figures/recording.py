@@ -8,11 +8,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from train.devices import CPU, DeviceName, seeded
+from train.devices import CPU, seeded
+from train.names import CheckpointName, DeviceName
 from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import make_vec, naming_settings, said
-from train.runs.run_folder import CheckpointName, RLRunFolder
-from train.scoring.agents import seed_of, takes_most_probable
+from train.runs.run_folder import RLRunFolder
+from train.scoring.agents import takes_most_probable
+from train.scoring.evaluation import seed_of
 
 ENDINGS = (".gif", ".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pdf")
 """Those of the pictures that can be written; the first three move."""

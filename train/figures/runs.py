@@ -14,7 +14,7 @@ from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, sa
 from train.places import picture_path
 from train.reinforcement.config import RLConfig
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.networks import evaluation_seed, probe_eta
+from train.scoring.networks import probe_eta
 from train.scoring.references import reference_scores
 from train.settings import flat
 from train.supervised.config import TrainConfig
@@ -82,7 +82,7 @@ def _supervised_figure(folders: Sequence[RunFolder], labels: Sequence[str] | Non
     _check_one_task(folders, tasks)
     task = tasks[0]
     curves = [_curve(*each) for each in zip(folders, labels or _labels(configs), strict=True)]
-    levels = reference_scores(task, evaluation_seed(configs[0]))
+    levels = reference_scores(task, configs[0].test_seed)
     if task.optimal_score is not None:
         levels.pop(task.oracle_name, None)  # it lies on the optimum, but for chance
     limits = (0.0, 1.0)

@@ -6,14 +6,19 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
+import gymnasium as gym
 import tyro
+from gymnasium.vector import VectorEnv
 
 from plastic_envs import make_task
 from plastic_envs.images import Split
+from plastic_envs.registration import load_task
 from plastic_envs.tasks import Task
-from train.devices import DeviceName
+from plastic_envs.vector_env import TaskVectorEnv
+from train.names import DeviceName
 from train.network import NetworkConfig
-from train.parts import env_id_of
+from train.parts import Part, find_env
+from train.seeds import Reinforcement, derived_seed
 from train.settings import FORMAT, RUN_LIMITS, check_settings, from_dict, read_run
 from train.splits import split_kwargs, task_for
 
@@ -76,7 +81,8 @@ class RLConfig:
     """A run of reinforcement learning, on any Gymnasium environment."""
 
     env: str = "PlasticBandit-v0"
-    """Gymnasium id; "module:Id-v0" imports the module that registers it."""
+    """Gymnasium id, also module:Id-v0 of a module that registers it; or a task as for plastic
+    train: a short name such as bandit, or module:Class of a task of your own."""
     env_kwargs: dict[str, int | float | bool | str] = field(default_factory=dict)
     """Arguments of the environment, such as: num_arms 10 num_trials 50."""
     previous_action_reward: bool = True
@@ -124,6 +130,7 @@ class RLConfig:
             eval_max_steps={"minimum": 1},
             **RUN_LIMITS | {"steps": {"minimum": 1}},
         )
+        self.network.check_device(self.device)
         for name in _RESERVED:
             self._leave_to_programs(name)
         minibatches = self.ppo.minibatches
@@ -150,11 +157,13 @@ class RLConfig:
         Raises:
             ValueError: If `env_kwargs` do not fit.
         """
-        if self.task_id is None:
+        if self.env_part is None:
             return None
         self._leave_to_programs("split")
         try:
-            return make_task(self.task_id, **self.env_kwargs)
+            if self.env_part.env_id is not None:
+                return make_task(self.env_part.env_id, **self.env_kwargs)
+            return load_task(self.env_part.factory, **self.env_kwargs)
         except TypeError as error:
             raise ValueError(f"env_kwargs do not fit {self.env}: {error}") from error
 
@@ -168,14 +177,24 @@ class RLConfig:
         return self.env_kwargs | ({} if task is None else split_kwargs(task, split))
 
     @cached_property
-    def task_id(self) -> str | None:
-        """The id of that task, with version and without the module that registers it.
-
-        The module is imported, as Gymnasium does when it makes the environment.
-        """
+    def env_part(self) -> Part | None:
+        """What that task is made of, if there is one; a module that it names is imported."""
         with suppress(ValueError):  # making the environment says what it is
-            return env_id_of(self.env)
+            return find_env(self.env)
         return None
+
+    def make_vec(self, num_envs: int, split: Split, **kwargs: Any) -> VectorEnv[Any, Any, Any]:
+        """Make environments, of a task with the classes of a split, as `gym.make_vec` does.
+
+        Raises:
+            ValueError: If there are no such environments. Others raise what they like.
+        """
+        part, kwargs = find_env(self.env), {**kwargs, **self.env_kwargs_for(split)}
+        if part is None:
+            return gym.make_vec(self.env, num_envs=num_envs, **kwargs)
+        if part.env_id is None:
+            return TaskVectorEnv(part.factory, num_envs, **kwargs)
+        return gym.make_vec(part.env_id, num_envs=num_envs, **kwargs)
 
     def _leave_to_programs(self, name: str) -> None:
         if name in self.env_kwargs:
@@ -217,6 +236,11 @@ class RLConfig:
         beat = (step // self.eval_every + 1) * self.eval_every
         rounded = -(-beat // self.steps_per_rollout) * self.steps_per_rollout
         return min(rounded, self.total_steps)
+
+    @property
+    def test_seed(self) -> int:
+        """Environment seed of the test episodes, which training never sees."""
+        return derived_seed(self.seed, Reinforcement.TEST)
 
     @property
     def is_constant(self) -> bool:

@@ -14,10 +14,9 @@ from gymnasium.wrappers import FlattenObservation, TimeLimit
 from plastic_envs.checks import shown
 from plastic_envs.images import Split
 from plastic_envs.wrappers import VectorPreviousActionReward
-from train import seeds
 from train.network import shows_images
 from train.reinforcement.config import RLConfig
-from train.seeds import Reinforcement
+from train.seeds import Reinforcement, derived_seed
 
 UNLIMITED_STEPS = 10_000
 """Steps of an episode of an evaluation, where the environment names no limit."""
@@ -52,13 +51,13 @@ def make_vec(
     Raises:
         ValueError: If they cannot be made.
     """
-    if config.eval_max_steps is not None and config.task_id is not None:
+    if config.eval_max_steps is not None and config.env_part is not None:
         raise ValueError(
             f"eval_max_steps={config.eval_max_steps} is for foreign environments: the episodes of "
             f"{config.env} have a length of their own"
         )
     kwargs: dict[str, Any] = {"autoreset_mode": autoreset_mode}
-    if config.task_id is None:
+    if config.env_part is None:
         wrappers: list[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]] = [_flattened]
         if evaluation:
             wrappers.append(partial(_limited, limit=config.eval_max_steps))
@@ -66,7 +65,7 @@ def make_vec(
     if render_mode is not None:  # not every environment takes it
         kwargs["render_mode"] = render_mode
     try:
-        env = gym.make_vec(config.env, num_envs=num_envs, **kwargs, **config.env_kwargs_for(split))
+        env = config.make_vec(num_envs, split, **kwargs)
         if config.previous_action_reward:
             if shows_images(env.single_observation_space):
                 raise ValueError(
@@ -78,7 +77,9 @@ def make_vec(
         raise ValueError(
             f"the environment {shown(config.env)} cannot be made: {said(error)}"
         ) from error
-    names_none = config.task_id is None and env.spec is not None and not env.spec.max_episode_steps
+    names_none = (
+        config.env_part is None and env.spec is not None and not env.spec.max_episode_steps
+    )
     limit = config.eval_max_steps or (UNLIMITED_STEPS if names_none else None)
     return _Reporting(env, config.env, limit if evaluation else None)
 
@@ -109,24 +110,14 @@ def check_environments(config: RLConfig) -> None:
         ValueError: If one cannot be made.
     """
     splits: tuple[Split, ...] = ("train", "validation", "test")
-    for split in splits if config.task_id is not None else splits[:1]:
+    for split in splits if config.env_part is not None else splits[:1]:
         env = make_vec(config, 1, split)
         try:
-            env.reset(seed=derived_seed(config, Reinforcement.BUILD))
+            env.reset(seed=derived_seed(config.seed, Reinforcement.BUILD))
             env.action_space.seed(0)
             env.step(env.action_space.sample())
         finally:
             env.close()
-
-
-def evaluation_seed(config: RLConfig) -> int:
-    """Return the environment seed of a run's test episodes, which training never sees."""
-    return derived_seed(config, Reinforcement.TEST)
-
-
-def derived_seed(config: RLConfig, *branch: int) -> int:
-    """Return the seed of a branch, 31 bits, which Stable-Baselines3 and NumPy take."""
-    return seeds.derived_seed(config.seed, *branch, bits=31)
 
 
 class _Reporting(VectorWrapper[Any, Any, Any]):

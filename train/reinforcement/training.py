@@ -25,7 +25,6 @@ from train.reinforcement.agent import new_agent
 from train.reinforcement.config import RLConfig
 from train.reinforcement.environments import (
     check_environments,
-    derived_seed,
     make_evaluation_vec,
     make_vec,
     naming_settings,
@@ -35,12 +34,12 @@ from train.runs.files import naming
 from train.runs.run_folder import Record, RLRunFolder
 from train.scoring.agents import measure
 from train.scoring.measures import summary
-from train.seeds import Reinforcement
+from train.seeds import Reinforcement, derived_seed
 
 logger = logging.getLogger(__name__)
 
 
-def train(
+def train_agent(
     config: RLConfig, folder: RLRunFolder, *, resume: bool = False, progress: bool = True
 ) -> Record:
     """Train an agent.
@@ -76,7 +75,7 @@ def train(
         env = make_vec(config, config.num_envs, "train")
         validation = make_evaluation_vec(config, config.eval_episodes, "validation")
     try:
-        model = new_agent(config, env, derived_seed(config, Reinforcement.BUILD))
+        model = new_agent(config, env, derived_seed(config.seed, Reinforcement.BUILD))
         if config.start_from is not None and not folder.checkpoint_path("last").exists():
             _copy_parameters(RLRunFolder(Path(config.start_from)), model)
         with folder.at_work(config, resume=resume):
@@ -87,20 +86,6 @@ def train(
     finally:
         env.close()
         validation.close()
-
-
-def train_missing(config: RLConfig, folder: RLRunFolder) -> None:
-    """Train a run that is not there, go on with one that was cut off, leave a finished one.
-
-    Raises:
-        ValueError: If the folder holds a run with other settings.
-    """
-    started = folder.config_path.exists()
-    if started and folder.config() != config:
-        raise ValueError(f"{folder.path} holds a run with other settings: choose another --out")
-    standing = folder.check_whole() if started else None
-    if standing is None or standing.step < config.total_steps:
-        train(config, folder, resume=started, progress=False)
 
 
 class _Training:
@@ -153,7 +138,7 @@ class _Training:
     def _train_part(self, bar: "tqdm[Any]") -> None:
         config, model = self.config, self.model
         step = model.num_timesteps
-        model.set_random_seed(derived_seed(config, Reinforcement.TRAIN, self.parts_done))
+        model.set_random_seed(derived_seed(config.seed, Reinforcement.TRAIN, self.parts_done))
         model.start_new_episodes()
         model.lr_schedule = ConstantSchedule(config.learning_rate_at(step))
         steps = config.next_evaluation(step) - step
@@ -162,7 +147,7 @@ class _Training:
     def _evaluate(self) -> Record:
         """Score the agent on the validation episodes; log it and leave a checkpoint."""
         config, model, folder = self.config, self.model, self.folder
-        seed = derived_seed(config, Reinforcement.VALIDATE)
+        seed = derived_seed(config.seed, Reinforcement.VALIDATE)
         measures = measure(config, model, self.validation, config.eval_episodes, seed)
         training = np.mean([episode["r"] for episode in model.ep_info_buffer or []] or [np.nan])
         step = model.num_timesteps

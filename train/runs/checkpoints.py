@@ -102,7 +102,7 @@ def with_keys(
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading_checkpoint(path: Path) -> Iterator[None]:
     """Let whatever goes wrong in reading a checkpoint name it.
 
     Raises:

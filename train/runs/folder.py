@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 
 from plastic_envs.checks import shown
+from train.names import CheckpointName
 from train.reinforcement.config import RLConfig
 from train.runs.checkpoints import Standing, digest
 from train.runs.files import append_text, locked, read_text, write_bytes, write_text
@@ -21,7 +22,6 @@ from train.runs.records import Record, read_lines, read_records, read_series
 from train.settings import OtherFormatError, flat, read_settings
 from train.supervised.config import TrainConfig
 
-CheckpointName = Literal["best", "last"]
 AnyName = Literal["best", "last", "best-regular", "last-regular"]
 Config = TypeVar("Config", TrainConfig, RLConfig)
 

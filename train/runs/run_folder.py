@@ -28,7 +28,8 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from plastic_envs.checks import check_choice, check_int, shown
-from train.devices import DeviceName, resolve_for
+from train.devices import resolve_for
+from train.names import CheckpointName, DeviceName
 from train.network import Network
 from train.reinforcement.config import RLConfig, is_rl_config
 from train.runs.checkpoints import (
@@ -39,11 +40,11 @@ from train.runs.checkpoints import (
     load_parameters,
     read_json,
     read_tensors,
-    reading,
+    reading_checkpoint,
     with_keys,
 )
 from train.runs.files import read_text, write_bytes
-from train.runs.folder import AnyName, CheckpointName, Folder, reading_settings
+from train.runs.folder import AnyName, Folder, reading_settings
 from train.runs.records import Record, read_records
 from train.settings import read_settings
 from train.supervised.config import TrainConfig
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from agents.sb3 import RecurrentPPO
 
 __all__ = [
-    "CheckpointName",
     "RLRunFolder",
     "Record",
     "RunFolder",
@@ -91,7 +91,7 @@ class RunFolder(Folder[TrainConfig]):
             ValueError: If the file is damaged, or not a checkpoint of this program.
         """
         path = self.checkpoint_path(name)
-        with reading(path), path.open("rb") as file:
+        with reading_checkpoint(path), path.open("rb") as file:
             content = read_tensors(file)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             found = content.get("format") if isinstance(content, dict) else None
@@ -195,7 +195,7 @@ class RLRunFolder(Folder[RLConfig]):
         from train.reinforcement.environments import naming_settings
 
         config, path = self.config(), self.checkpoint_path(name)
-        with reading(path), path.open("rb") as file, checked_archive(file) as archive:
+        with reading_checkpoint(path), path.open("rb") as file, checked_archive(file) as archive:
             policy, optimizer = (
                 read_tensors(io.BytesIO(archive.read(f"policy{part}.pth")))
                 for part in ("", ".optimizer")
@@ -215,7 +215,7 @@ class RLRunFolder(Folder[RLConfig]):
 
     def _standing(self, name: AnyName) -> Standing:
         path = self.checkpoint_path(name)
-        with reading(path), path.open("rb") as file, checked_archive(file) as archive:
+        with reading_checkpoint(path), path.open("rb") as file, checked_archive(file) as archive:
             content = read_json(archive, "run.json")
         with fitting(path):
             return self._standing_of(content)

@@ -10,18 +10,15 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from plastic_envs.checks import check_int
-from train.devices import CPU, DeviceName, seeded
+from train.devices import CPU, seeded
+from train.names import CheckpointName, DeviceName
 from train.reinforcement.config import RLConfig
-from train.reinforcement.environments import evaluation_seed, make_evaluation_vec, naming_settings
-from train.runs.run_folder import CheckpointName, Record, RLRunFolder
+from train.reinforcement.environments import make_evaluation_vec, naming_settings
+from train.runs.run_folder import Record, RLRunFolder
 from train.scoring.measures import summary
 from train.scoring.references import reference_scores
 
 logger = logging.getLogger(__name__)
-
-LARGEST_SEED = 2**32 - 1
-"""Of an environment, by which torch and NumPy are seeded, too."""
 
 
 @dataclass(frozen=True)
@@ -38,36 +35,15 @@ class Episode:
     scored: NDArray[np.bool_]
 
 
-def evaluate_agent(
+def score_agent(
     folder: RLRunFolder,
-    *,
-    checkpoint: CheckpointName = "best",
-    num_episodes: int = 1_000,
-    seed: int | None = None,
-    device: DeviceName | None = None,
+    checkpoint: CheckpointName,
+    num_episodes: int,
+    seed: int,
+    device: DeviceName | None,
 ) -> Record:
-    """Score a trained agent on test episodes.
-
-    Args:
-        folder: The run.
-        checkpoint: `"best"` or `"last"`.
-        num_episodes: Test episodes, at least 2.
-        seed: Environment seed of the episodes; by default the run's own test seed.
-        device: Where to compute; by default the run's own device, if it is here.
-
-    Returns:
-        `score` (of the task; of other environments the return of an episode) with `interval`
-        (half-width at 95 %, over episodes), further measures likewise, `references` (scores to
-        compare with, by name), and what was scored.
-
-    Raises:
-        FileNotFoundError: If the run or the checkpoint does not exist.
-        ValueError: If it cannot be read, there are too few episodes, the seed is out of range,
-            or the device is not here.
-    """
-    num_episodes = check_int("num_episodes", num_episodes, minimum=2)
+    """Score an agent as `train.scoring.evaluation.evaluate` says."""
     config = folder.config()
-    seed = seed_of(config, seed)
     with naming_settings(folder.config_path):
         env = make_evaluation_vec(config, num_episodes, "test")
     try:
@@ -77,7 +53,6 @@ def evaluate_agent(
         env.close()
     task = config.task_for("test")
     return {
-        "run": str(folder.path),
         "env": config.env,
         **config.env_kwargs,
         "agent": config.agent,
@@ -88,17 +63,6 @@ def evaluate_agent(
         **summary(measures),
         "references": {} if task is None else reference_scores(task),
     }
-
-
-def seed_of(config: RLConfig, seed: int | None) -> int:
-    """Return the seed that somebody asked for, or that of the run's test episodes.
-
-    Raises:
-        ValueError: If it is out of range.
-    """
-    if seed is None:
-        return evaluation_seed(config)
-    return check_int("seed", seed, maximum=LARGEST_SEED)
 
 
 def measure(

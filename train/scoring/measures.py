@@ -15,7 +15,7 @@ Measures = Mapping[str, NDArray[np.float64]]
 """Numbers [B] of episodes, by name; `"score"` is the one that counts."""
 
 
-class Lesson(Protocol):
+class RightAnswers(Protocol):
     """What answers are compared with: `Episodes` of a task, or a `Batch` of them."""
 
     @property
@@ -39,11 +39,11 @@ class Scored(NamedTuple):
     measures: Measures
 
 
-def scored(task: SequenceTask, outputs: Tensor, lesson: Lesson) -> Scored:
+def scored(task: SequenceTask, outputs: Tensor, right: RightAnswers) -> Scored:
     """Turn outputs [B, T, output_size] for whole episodes into answers, and measure those."""
     answers = objective_of(task).answers(outputs)
-    rewards = task.rewards(answers, np.asarray(lesson.targets))
-    return Scored(answers, task.measures(rewards, np.asarray(lesson.scored)))
+    rewards = task.rewards(answers, np.asarray(right.targets))
+    return Scored(answers, task.measures(rewards, np.asarray(right.scored)))
 
 
 def means(measures: Measures, prefix: str = "") -> dict[str, float]:

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.core import outputs_of
-from plastic_envs.checks import check_int
 from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
-from train.devices import CPU, DeviceName, device_of, moved, resolve_for
+from train.devices import CPU, device_of, moved, resolve_for
+from train.names import CheckpointName, DeviceName
 from train.network import Network
-from train.runs.run_folder import CheckpointName, Record, RunFolder
+from train.runs.run_folder import Record, RunFolder
 from train.scoring.measures import scored, summary
 from train.scoring.objectives import objective_of
-from train.seeds import Supervised, derived_seed
 from train.supervised.batches import Inputs, blocks, inputs_of
 from train.supervised.config import TrainConfig
 
@@ -29,7 +28,7 @@ _BLOCK = 256  # episodes at a time, which bounds the memory of the fast weights
 
 
 @dataclass(frozen=True)
-class Played:
+class Acted:
     """Episodes as an agent lived through them.
 
     Attributes:
@@ -47,51 +46,25 @@ class Played:
     rewards: NDArray[np.float64]
 
 
-def evaluate(
+def score_network(
     folder: RunFolder,
-    *,
-    checkpoint: CheckpointName = "best",
-    num_episodes: int = 1_000,
-    seed: int | None = None,
-    device: DeviceName | None = None,
+    checkpoint: CheckpointName,
+    num_episodes: int,
+    seed: int,
+    device: DeviceName | None,
 ) -> Record:
-    """Score a trained network on test episodes.
-
-    Args:
-        folder: The run.
-        checkpoint: `"best"` or `"last"`.
-        num_episodes: Test episodes, at least 2.
-        seed: Environment seed of the episodes; by default the run's own test seed.
-        device: Where to compute; by default the run's own device, if it is here.
-
-    Returns:
-        `score` (by acting: mean squared error over scored steps, or accuracy over all queries)
-        with `interval` (half-width at 95 %, over episodes), further measures of the task likewise
-        (`first_query`, `first_query_interval`), `score_supervised` (whole sequences),
-        `max_difference` of an output between the two and whether they `agree`, scores of chance and
-        oracle, and what was scored.
-
-    Raises:
-        FileNotFoundError: If the run or the checkpoint does not exist.
-        ValueError: If it cannot be read, there are too few episodes, the seed is negative, or
-            the device is not here.
-    """
-    num_episodes = check_int("num_episodes", num_episodes, minimum=2)
-    if seed is not None:
-        seed = check_int("seed", seed, maximum=2**63 - 1)
+    """Score a network as `train.scoring.evaluation.evaluate` says."""
     config = folder.config()
     place = resolve_for(config.device, device)
     network, step = folder.load_network(checkpoint)
     network.to(place)
     task = config.task_for("test")
-    seed = evaluation_seed(config) if seed is None else seed
     played = act(network, config, num_episodes, seed)
     episodes = task.sample_episodes(num_episodes, seed)
     outputs = run_over(network, inputs_of(episodes.observations)).outputs
     supervised = scored(task, outputs, episodes).measures
     difference = float(np.abs(outputs.numpy() - played.outputs).max())
     return {
-        "run": str(folder.path),
         "task": config.task,
         **config.network.words,
         "checkpoint": checkpoint,
@@ -108,7 +81,7 @@ def evaluate(
     }
 
 
-def act(network: Network, config: TrainConfig, num_episodes: int, seed: int) -> Played:
+def act(network: Network, config: TrainConfig, num_episodes: int, seed: int) -> Acted:
     """Play episodes in the vector environment, one `network.step` per time step.
 
     Args:
@@ -135,12 +108,7 @@ def act(network: Network, config: TrainConfig, num_episodes: int, seed: int) -> 
             columns.append((output.numpy(), action, info["target"], info["scored"], reward))
         rounds.append([np.stack(column, axis=1) for column in zip(*columns, strict=True)])
     envs.close()
-    return Played(*(np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True)))
-
-
-def evaluation_seed(config: TrainConfig) -> int:
-    """Return the environment seed of a run's test episodes, which training never sees."""
-    return derived_seed(config.seed, Supervised.TEST)
+    return Acted(*(np.concatenate(parts)[:num_episodes] for parts in zip(*rounds, strict=True)))
 
 
 class Ran(NamedTuple):
@@ -196,6 +164,6 @@ def probe_eta(folder: RunFolder, num_episodes: int = 256) -> NDArray[np.float64]
     if not hasattr(network, "probe"):
         return None
     network.to(resolve_for(config.device))
-    episodes = config.task_for("test").sample_episodes(num_episodes, evaluation_seed(config))
+    episodes = config.task_for("test").sample_episodes(num_episodes, config.test_seed)
     rate = rate_of(run_over(network, inputs_of(episodes.observations), probe=True).probes)
     return None if rate is None else rate.mean(axis=0)

@@ -13,9 +13,10 @@ from gymnasium.vector import VectorEnv
 from plastic_envs.images import Split
 from plastic_envs.tasks import SequenceTask
 from plastic_envs.vector_env import TaskVectorEnv
-from train.devices import DeviceName
+from train.names import DeviceName
 from train.network import NetworkConfig
 from train.parts import Part, find_task
+from train.seeds import Supervised, derived_seed
 from train.settings import FORMAT, RUN_LIMITS, check_settings, from_dict, read_run
 from train.splits import task_for, task_kwargs
 
@@ -77,6 +78,7 @@ class TrainConfig:
         settings = self.task_part.complete(self.task_settings)
         object.__setattr__(self, "task_settings", settings)
         check_gives_episodes(self.task_part)
+        self.network.check_device(self.device)
         if self.fine_tune and self.encoder_run is None:
             raise ValueError(
                 "fine_tune (--fine-tune) goes on training the encoder of another run: give that "
@@ -125,6 +127,11 @@ class TrainConfig:
         return TaskVectorEnv(task, num_envs=num_envs)
 
     @property
+    def test_seed(self) -> int:
+        """Environment seed of the test episodes, which training never sees."""
+        return derived_seed(self.seed, Supervised.TEST)
+
+    @property
     def is_constant(self) -> bool:
         """Whether the step size does not depend on how many steps there are."""
         return self.schedule == "constant"
@@ -170,6 +177,6 @@ def check_gives_episodes(task: Part) -> Part:
     if not hasattr(task.factory, "sample_episodes"):
         raise ValueError(
             f"task {task.name} answers to actions, and can be learned by reinforcement alone: "
-            f"plastic train-rl --env {task.env_id or 'ID'}"
+            f"plastic train-rl --env {task.env_id or task.name}"
         )
     return task

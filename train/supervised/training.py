@@ -45,7 +45,7 @@ class NonFiniteLossError(RuntimeError):
     """Training cannot go on: the loss or its gradient is infinite or not a number."""
 
 
-def train(
+def train_network(
     config: TrainConfig,
     folder: RunFolder,
     *,

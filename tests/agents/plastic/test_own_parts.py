@@ -26,7 +26,7 @@ from agents import (
     RNNHidden,
     Write,
 )
-from agents.plastic.network import PlasticLinear
+from agents.plastic.linear import PlasticLinear
 from agents.plastic.rules import is_exactly
 
 

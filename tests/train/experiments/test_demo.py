@@ -10,7 +10,7 @@ from tests.train.tiny_experiments import HereExecutor
 from train.experiments.demo import DEMO, DemoConfig, run_demo
 from train.experiments.job import score
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 
 WORDS = ("--steps", 2, "--batch-size", 4)
 

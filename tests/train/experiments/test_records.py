@@ -12,7 +12,12 @@ from tests.train.tiny_experiments import NOISE, HereExecutor, few_shot_experimen
 from train.experiments import published
 from train.experiments.job import score
 from train.experiments.reports.page import page_text, write_page
-from train.experiments.reports.records import RunRecord, read_recorded, read_records, write_records
+from train.experiments.reports.records import (
+    RunRecord,
+    read_recorded,
+    read_run_records,
+    write_records,
+)
 from train.experiments.sweep import differences
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +52,7 @@ def recorded(command, declared, tmp_path):
 
 def test_a_record_says_all_that_it_takes_to_run_it_again(recorded, tmp_path):
     path = recorded(NOISE, "--only", "noise=0.5", "--seeds", 1)
-    records = read_records(path)
+    records = read_run_records(path)
     assert [record.point["network"] for record in records] == ["gradient-rnn", "none-rnn"]
     expected = {run.name: run for run in NOISE.runs("smoke")}
     for record in records:
@@ -74,7 +79,7 @@ def test_records_accumulate_and_replace_those_of_the_same_run(recorded):
     words = ("--only", "noise=0.5", "network=none-rnn", "--seeds")
     path = recorded(NOISE, *words, 1)
     [old] = path.read_text().splitlines()
-    changed = replace(read_records(path)[0], seconds={"other": 1.0})
+    changed = replace(read_run_records(path)[0], seconds={"other": 1.0})
     write_records(path, [changed])
     recorded(NOISE, *words, 0)
     both = path.read_text().splitlines()
@@ -85,7 +90,7 @@ def test_records_accumulate_and_replace_those_of_the_same_run(recorded):
 
 def test_what_comes_first_is_recorded_without_places(recorded, image_file, tmp_path):
     path = recorded(few_shot_experiment(image_file), "--seeds", 0)
-    [record] = read_records(path)
+    [record] = read_run_records(path)
     assert str(image_file) not in path.read_text()
     assert record.first["encoder_run"]["network.core"] == "prototypical"
     assert len(record.seconds) == 2
@@ -95,7 +100,7 @@ def test_what_comes_first_is_recorded_without_places(recorded, image_file, tmp_p
 
 def test_agents_are_recorded_too(recorded, tmp_path):
     pytest.importorskip("stable_baselines3", reason="it is not installed: the extra `sb3`")
-    records = read_records(recorded(rl_experiment()))
+    records = read_run_records(recorded(rl_experiment()))
     assert {record.kind for record in records} == {"reinforcement"}
     assert [record.config.steps for record in records] == [48, 48]
     assert all("start_from" in record.first for record in records)
@@ -211,7 +216,7 @@ def test_every_record_of_the_repository_makes_its_run_again():
     paths = sorted(RESULTS.glob("*/*.jsonl"))
     assert paths
     for path in paths:
-        for record in read_records(path):
+        for record in read_run_records(path):
             assert record.config.seed == record.seed
             assert record.config.total_steps == record.steps
             record.first_configs()

@@ -256,7 +256,7 @@ def test_scores_are_those_of_the_test_stream(tmp_path):
     [(folder, config), *_] = jobs_of(plan_of(NOISE, tmp_path))[0]
     folder.create(config)
     run_job(folder)
-    from train.scoring.networks import evaluate
+    from train.scoring.evaluation import evaluate
 
     ours, theirs = score(folder, 30), evaluate(folder, num_episodes=30)
     assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)

@@ -10,7 +10,6 @@ from train.figures import runs as plot
 from train.figures.drawing import Curve, ScoreAxis, comparison_figure, group, save
 from train.figures.runs import plot_runs
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluation_seed
 from train.scoring.references import reference_scores
 
 
@@ -106,7 +105,7 @@ def test_few_shot_figures_show_accuracies(make_run, tmp_path, figures):
     (axes,) = figures[0].axes
     assert axes.get_ylim() == (0, 1)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("training step", "accuracy, all queries")
-    episodes = task.sample_episodes(1_000, evaluation_seed(run.config()))
+    episodes = task.sample_episodes(1_000, run.config().test_seed)
     oracle = task.score(task.oracle(episodes.observations), episodes)
     drawn = {line.get_ydata()[0] for line in axes.lines[1:]}
     assert drawn == {task.chance_score, oracle}

@@ -6,7 +6,6 @@ from PIL import Image, ImageSequence
 
 from train.figures import recording
 from train.figures.recording import record
-from train.reinforcement.environments import evaluation_seed
 
 
 def frames_of(path):
@@ -50,7 +49,7 @@ def test_a_task_of_ours_is_recorded(make_rl_run, tmp_path):
 
 def test_a_seed_makes_the_same_picture_and_by_default_it_is_that_of_the_run(make_rl_run, tmp_path):
     run = make_rl_run("TestCountdown-v0")  # episodes of 2 to 5 steps
-    seed = evaluation_seed(run.config())
+    seed = run.config().test_seed
     paths = [
         record(run, tmp_path / f"{k}.gif", seed=given)
         for k, given in enumerate((None, seed, *range(8)))

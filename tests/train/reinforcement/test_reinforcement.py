@@ -14,14 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.sb3 import RecurrentPPO
 from train.reinforcement import training as reinforcement
 from train.reinforcement.environments import make_vec
-from train.reinforcement.training import train
+from train.reinforcement.training import train_agent
 from train.runs.run_folder import RLRunFolder
 
 
 @pytest.fixture
 def interrupt(interrupted):
     """Return a function that trains until an attribute is used for the n-th time."""
-    return partial(interrupted, train)
+    return partial(interrupted, train_agent)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def scores(monkeypatch):
 
 def test_a_run_leaves_what_the_module_says(make_rl_config, tmp_path):
     config, folder = make_rl_config(), RLRunFolder(tmp_path / "run")
-    record = train(config, folder, progress=False)
+    record = train_agent(config, folder, progress=False)
     files = {path.name for path in folder.path.iterdir()}
     written = {"config.json", "versions.json", "metrics.jsonl", "timing.jsonl"}
     assert written | {"last.zip", "best.zip"} <= files
@@ -87,7 +87,7 @@ def test_the_return_in_training_is_that_of_the_episodes_since_the_evaluation_bef
 
     monkeypatch.setattr(reinforcement._Training, "_evaluate", counting)
     config, folder = make_rl_config("TestCountdown-v0", env_kwargs={"length": 4}), RLRunFolder
-    train(config, folder(tmp_path), progress=False)
+    train_agent(config, folder(tmp_path), progress=False)
     assert [each["train_return"] for each in folder(tmp_path).metrics()] == [None, 4, 4, 4]
     assert counts == [0, 24, 24, 24]
 
@@ -105,7 +105,7 @@ def test_the_same_seed_makes_the_same_run_and_another_does_not(
 ):
     first, again = make_rl_run(), RLRunFolder(tmp_path)
     torch.manual_seed(99)  # the global generator has no say
-    train(first.config(), again, progress=False)
+    train_agent(first.config(), again, progress=False)
     assert_same_agents(first, again)
     assert make_rl_run(seed=1).metrics() != first.metrics()
 
@@ -116,7 +116,7 @@ def test_a_run_cut_off_before_any_update_ends_as_if_it_had_not_been(
 ):
     config, folder = make_rl_config(), RLRunFolder(tmp_path)
     interrupt(config, folder, RecurrentPPO, "train", updates)
-    record = train(folder.config(), folder, resume=True, progress=False)
+    record = train_agent(folder.config(), folder, resume=True, progress=False)
     whole = make_rl_run()
     assert_same_agents(folder, whole)
     assert record == whole.metrics()[-1]
@@ -134,7 +134,7 @@ def test_a_run_cut_off_while_it_writes_ends_as_if_it_had_not_been(
     best = whole.load_model("best").num_timesteps
     assert 0 < best < 288, "the case is meant to be another"
     interrupt(config, folder, RLRunFolder, name, min(count, 5))
-    train(folder.config(), folder, resume=True, progress=False)
+    train_agent(folder.config(), folder, resume=True, progress=False)
     assert_same_agents(folder, whole)
 
 
@@ -155,14 +155,14 @@ def test_a_run_may_be_cut_off_again_and_again(
     config, folder = make_rl_config(**settings), RLRunFolder(tmp_path)
     for count, resume in ((1, False), (2, True), (1, True)):
         interrupt(config, folder, RecurrentPPO, "train", count, resume=resume)
-    train(config, folder, resume=True, progress=False)
+    train_agent(config, folder, resume=True, progress=False)
     assert_same_agents(folder, make_rl_run(**settings))
 
 
 def test_a_finished_run_stays_as_it_is(make_rl_run):
     run = make_rl_run()
     before = {path: path.read_bytes() for path in run.path.iterdir()}
-    record = train(run.config(), run, resume=True, progress=False)
+    record = train_agent(run.config(), run, resume=True, progress=False)
     assert all(path.read_bytes() == content for path, content in before.items())
     assert record == run.metrics()[-1]
 
@@ -181,7 +181,7 @@ def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
 ):
     config = make_rl_config(steps=48 * 16, eval_every=48)
     whole, killed = RLRunFolder(tmp_path / "whole"), RLRunFolder(tmp_path / "killed")
-    train(config, whole, progress=False)
+    train_agent(config, whole, progress=False)
     killed.create(config)
     arguments = [sys.executable, "-m", "train.cli", "train-rl", "--resume", str(killed.path)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -196,7 +196,7 @@ def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
         process.kill()
     assert process.wait() == -signal.SIGKILL
     assert len(killed.metrics()) < len(whole.metrics()), "it had ended before it was killed"
-    train(killed.config(), killed, resume=True, progress=False)
+    train_agent(killed.config(), killed, resume=True, progress=False)
     assert_same_agents(killed, whole)
 
 
@@ -204,7 +204,7 @@ def test_a_folder_with_a_run_is_not_used_again(make_rl_config, make_rl_run):
     run = make_rl_run()
     before = {path: path.read_bytes() for path in run.path.iterdir()}
     with pytest.raises(FileExistsError, match=r"holds a run already.*--resume.*--out"):
-        train(make_rl_config(seed=5), run, progress=False)
+        train_agent(make_rl_config(seed=5), run, progress=False)
     assert {path: path.read_bytes() for path in run.path.iterdir()} == before
 
 
@@ -216,7 +216,7 @@ def test_best_is_what_the_task_calls_better(make_rl_config, tmp_path, scores, en
     """The score of cue-reward is an error. Where two are equal the first one stays."""
     folder = RLRunFolder(tmp_path)
     scores(0.5, 0.3, 0.7, 0.7 if env != "PlasticCueReward-v0" else 0.3)
-    train(make_rl_config(env), folder, progress=False)
+    train_agent(make_rl_config(env), folder, progress=False)
     assert folder.load_model("best").num_timesteps == best
     assert folder.load_model("last").num_timesteps == 288
 
@@ -228,7 +228,7 @@ def test_what_was_best_is_remembered_when_a_run_goes_on(
     config, folder = make_rl_config(env), RLRunFolder(tmp_path)
     scores(0.5, 0.3, 0.6, 0.4)
     interrupt(config, folder, RecurrentPPO, "train", 4)
-    train(config, folder, resume=True, progress=False)
+    train_agent(config, folder, resume=True, progress=False)
     assert folder.load_model("best").num_timesteps == best
 
 
@@ -253,7 +253,7 @@ def test_the_first_deviation_of_real_actions_can_be_set(make_rl_run):
 def test_environments_that_cannot_be_made_are_refused(make_rl_config, tmp_path, settings, message):
     folder = RLRunFolder(tmp_path / "run")
     with pytest.raises(ValueError, match=message):
-        train(make_rl_config(**settings), folder, progress=False)
+        train_agent(make_rl_config(**settings), folder, progress=False)
     assert not folder.path.exists()
 
 
@@ -264,7 +264,7 @@ def test_an_agent_starts_with_what_another_has_learned(make_rl_config, make_rl_r
     config = make_rl_config(
         env_kwargs=longer, start_from=str(lesson.path), learning_rate=1e-12, seed=3
     )
-    train(config, folder, progress=False)
+    train_agent(config, folder, progress=False)
     torch.testing.assert_close(
         folder.load_model("last").policy.state_dict(), lesson.load_model("best").policy.state_dict()
     )
@@ -277,10 +277,10 @@ def test_a_run_that_started_from_another_goes_on_without_it(
     lesson = make_rl_run(seed=2)
     config = make_rl_config(start_from=str(lesson.path))
     whole, folder = RLRunFolder(tmp_path / "whole"), RLRunFolder(tmp_path / "run")
-    train(config, whole, progress=False)
+    train_agent(config, whole, progress=False)
     interrupt(config, folder, RecurrentPPO, "train", 3)
     shutil.rmtree(lesson.path)
-    train(config, folder, resume=True, progress=False)
+    train_agent(config, folder, resume=True, progress=False)
     assert_same_agents(folder, whole)
 
 
@@ -293,9 +293,9 @@ def test_an_agent_of_another_form_is_not_started_from(make_rl_config, make_rl_ru
     ):
         config = make_rl_config(start_from=str(lesson.path), **settings)
         with pytest.raises(ValueError, match=f"{lesson.path} {message}"):
-            train(config, folder, progress=False)
+            train_agent(config, folder, progress=False)
     with pytest.raises(FileNotFoundError, match="absent is no run folder"):
-        train(make_rl_config(start_from="absent"), folder, progress=False)
+        train_agent(make_rl_config(start_from="absent"), folder, progress=False)
     assert not folder.path.exists()
 
 
@@ -323,6 +323,6 @@ def test_a_run_takes_the_steps_that_it_was_asked_for(make_rl_config, tmp_path, c
     """At most a rollout more, of 48 steps here; evaluations follow the multiples of 70."""
     caplog.set_level("INFO")
     folder = RLRunFolder(tmp_path)
-    train(make_rl_config(steps=200, eval_every=70), folder, progress=False)
+    train_agent(make_rl_config(steps=200, eval_every=70), folder, progress=False)
     assert [record["step"] for record in folder.metrics()] == [0, 96, 144, 240]
     assert "240 steps: 5 rollouts of 48 (12 steps of 4 environments)" in caplog.text

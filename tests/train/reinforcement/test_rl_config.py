@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import Gradient, Hebbian, LSTMCell
@@ -172,6 +172,13 @@ def test_a_run_ends_with_the_rollout_that_reaches_its_steps():
     assert evaluations(exact) == [0, 3_000, 6_000, 9_000]
 
 
+def test_a_task_is_named_as_in_supervised_training():
+    assert RLConfig(env="target-search").task == RLConfig(env="PlasticTargetSearch-v0").task
+    env = RLConfig(env="maze", env_kwargs={"size": 5}).make_vec(2, "test")
+    assert env.unwrapped.task.size == 5
+
+
+@settings(deadline=None)
 @given(*(st.integers(1, 5_000) for _ in range(2)), st.integers(2, 50).map(lambda n: 4 * n))
 def test_steps_and_evaluations_are_as_often_as_asked_for(steps, every, rollout):
     """Each multiple of `eval_every` is answered by the first rollout that reaches it."""

@@ -14,8 +14,7 @@ from train.figures import runs as plot
 from train.figures.recording import record
 from train.reinforcement import training as reinforcement
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.agents import evaluate_agent
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 
 KINDS = ("supervised", "reinforced")
@@ -100,13 +99,13 @@ def programs(monkeypatch, tmp_path):
         return [{name: str(part) for name, part in asdict(curve).items()} for curve in drawn.pop()]
 
     def resumed(folder):
-        owner = supervised if isinstance(folder, RunFolder) else reinforcement
-        owner.train(folder.config(), folder, resume=True, progress=False)
+        is_network = isinstance(folder, RunFolder)
+        train_run = supervised.train_network if is_network else reinforcement.train_agent
+        train_run(folder.config(), folder, resume=True, progress=False)
         return [path.read_bytes() for path in state_of(folder)]
 
     def scored(folder):
-        score = evaluate if isinstance(folder, RunFolder) else evaluate_agent
-        return {**score(folder, num_episodes=2), "run": None}
+        return {**evaluate(folder, num_episodes=2), "run": None}
 
     def watched(folder):
         return record(folder, tmp_path / "episode.gif").read_bytes()
@@ -170,12 +169,12 @@ LOST = [
 @pytest.mark.parametrize(("file", "damage"), LOST)
 def test_a_run_that_lost_something_does_not_go_on(make_folder, kind, file, damage):
     folder = make_folder(kind)
-    path, train = named(folder, file), supervised.train
+    path, train_run = named(folder, file), supervised.train_network
     damage(path)
     if kind == "reinforced":
-        train = reinforcement.train
+        train_run = reinforcement.train_agent
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        train(folder.config(), folder, resume=True, progress=False)
+        train_run(folder.config(), folder, resume=True, progress=False)
     assert str(path) in str(caught.value)
     assert file == "best" or "copy, or start again in another folder (--out)" in str(caught.value)
 

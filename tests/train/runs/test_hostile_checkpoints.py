@@ -17,7 +17,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from train.figures.recording import record
 from train.reinforcement import training as reinforcement
 from train.runs.checkpoints import read_tensors
-from train.scoring.agents import evaluate_agent
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 
 NAN = torch.tensor(float("nan"))
@@ -144,7 +144,7 @@ def test_a_foreign_checkpoint_is_refused_with_one_error(run, apply, change):
     apply(run, change)
     path = run.checkpoint_path("last")
     with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
-        supervised.train(run.config(), run, resume=True, progress=False)
+        supervised.train_network(run.config(), run, resume=True, progress=False)
     assert len(str(caught.value)) < 1000
     assert "\n" not in str(caught.value)
 
@@ -206,18 +206,18 @@ def test_an_agent_cannot_run_code(make_rl_run, tmp_path):
         members["data"] = json.dumps(dict.fromkeys(data, serialized)).encode()
         members["pytorch_variables.pth"] = evil
 
-    result = evaluate_agent(whole, num_episodes=2)
+    result = evaluate(whole, num_episodes=2)
     for name in ("best", "last"):
         rewrite(whole.checkpoint_path(name), poison)
-    assert evaluate_agent(whole, num_episodes=2) == result
+    assert evaluate(whole, num_episodes=2) == result
     record(whole, tmp_path / "episode.gif")
-    reinforcement.train(whole.config(), whole, resume=True, progress=False)
+    reinforcement.train_agent(whole.config(), whole, resume=True, progress=False)
     for name in ("policy.pth", "policy.optimizer.pth"):
         run = make_rl_run("TestCountdown-v0", steps=48)
         poisoned = {name: packed({"state": Touch(touched)})}
         rewrite(run.checkpoint_path("best"), lambda members, new=poisoned: members.update(new))
         with pytest.raises(ValueError, match="cannot be read"):
-            evaluate_agent(run, num_episodes=2)
+            evaluate(run, num_episodes=2)
     assert not touched.exists()
 
 

@@ -13,7 +13,7 @@ import train.supervised.training as supervised
 from train.runs import folder as folder_module
 from train.runs.run_folder import RunFolder
 from train.supervised.config import TrainConfig
-from train.supervised.training import train
+from train.supervised.training import train_network
 
 SETTINGS = {"steps": 7, "eval_every": 3}
 
@@ -21,7 +21,7 @@ SETTINGS = {"steps": 7, "eval_every": 3}
 @pytest.fixture
 def interrupt(interrupted):
     """Return a function that trains until an attribute is used for the n-th time."""
-    return partial(interrupted, train)
+    return partial(interrupted, train_network)
 
 
 @pytest.mark.parametrize("steps", range(7))
@@ -30,7 +30,7 @@ def test_a_run_cut_off_after_any_step_ends_as_if_it_had_not_been(
 ):
     config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
     interrupt(config, folder, supervised._Training, "_train_step", steps)
-    record = train(folder.config(), folder, resume=True, progress=False)
+    record = train_network(folder.config(), folder, resume=True, progress=False)
     whole = make_run(**SETTINGS)
     assert_same_run(folder, whole)
     assert record == whole.metrics()[-1]
@@ -42,7 +42,7 @@ def test_a_run_cut_off_while_it_saves_ends_as_if_it_had_not_been(
 ):
     config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
     interrupt(config, folder, RunFolder, "save_checkpoint", count)
-    train(config, folder, resume=True, progress=False)
+    train_network(config, folder, resume=True, progress=False)
     assert_same_run(folder, make_run(**SETTINGS))
 
 
@@ -53,7 +53,7 @@ def test_a_run_cut_off_in_its_first_validation_starts_over(
     config, folder = make_config(**SETTINGS), RunFolder(tmp_path)
     interrupt(config, folder, supervised._Training, method, 0)
     assert not folder.checkpoint_path("last").exists()
-    train(config, folder, resume=True, progress=False)
+    train_network(config, folder, resume=True, progress=False)
     assert_same_run(folder, make_run(**SETTINGS))
 
 
@@ -75,7 +75,7 @@ def test_a_run_may_be_cut_off_again_and_again(
     config, folder = make_config(**settings, **SETTINGS), RunFolder(tmp_path)
     for count, resume in ((4, False), (2, True), (3, True)):
         interrupt(config, folder, supervised._Training, "_train_step", count, resume=resume)
-    train(config, folder, resume=True, progress=False)
+    train_network(config, folder, resume=True, progress=False)
     assert_same_run(folder, make_run(**settings, **SETTINGS))
 
 
@@ -87,12 +87,12 @@ def test_a_run_with_the_encoder_of_another_goes_on_without_the_other(
     settings = {"task": "few-shot", "fine_tune": fine_tune, **SETTINGS}
     config = make_config(encoder_run=str(other.path), **settings)
     whole, folder = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
-    train(config, whole, progress=False)
+    train_network(config, whole, progress=False)
     interrupt(config, folder, supervised._Training, "_train_step", 4)
     shutil.rmtree(other.path)
     interrupt(config, folder, supervised._Training, "_train_step", 2, resume=True)
     if fine_tune:
-        train(folder.config(), folder, resume=True, progress=False)
+        train_network(folder.config(), folder, resume=True, progress=False)
     else:
         assert start_process(folder).wait() == 0  # one that never saw the other
     assert_same_run(folder, whole)
@@ -106,7 +106,7 @@ def test_a_run_cut_off_before_its_first_checkpoint_takes_the_encoder_of_the_othe
     config, folder = make_config(**settings, **SETTINGS), RunFolder(tmp_path)
     interrupt(config, folder, supervised._Training, "_validate", 0)
     assert not folder.checkpoint_path("last").exists()
-    train(folder.config(), folder, resume=True, progress=False)
+    train_network(folder.config(), folder, resume=True, progress=False)
     assert_same_run(folder, make_run(**settings, **SETTINGS))
 
 
@@ -118,7 +118,7 @@ def test_a_line_behind_the_checkpoint_is_written_anew(
     interrupt(config, folder, supervised._Training, "_train_step", 5)
     for path in (folder.metrics_path, folder.timing_path):
         path.write_bytes(path.read_bytes() + lost.encode("latin-1"))
-    train(config, folder, resume=True, progress=False)
+    train_network(config, folder, resume=True, progress=False)
     assert_same_run(folder, make_run(**SETTINGS))
 
 
@@ -126,7 +126,7 @@ def test_a_finished_run_stays_as_it_is(run):
     kept = (run.metrics_path, run.timing_path, run.config_path)
     kept += tuple(run.checkpoint_path(name) for name in ("best", "last"))
     before = {path: path.read_bytes() for path in kept}
-    record = train(run.config(), run, resume=True, progress=False)
+    record = train_network(run.config(), run, resume=True, progress=False)
     assert {path: path.read_bytes() for path in kept} == before
     assert record == run.metrics()[-1]
 
@@ -173,7 +173,7 @@ def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
     """Long enough to be hit in the middle, with validations as frequent as steps allow."""
     settings = {"steps": 40, "eval_every": 2}
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
-    train(make_config(**settings), whole, progress=False)
+    train_network(make_config(**settings), whole, progress=False)
     killed.create(make_config(**settings))  # the first process starts from settings alone
     rng = random.Random(0)
     for lines in (4, 12):
@@ -232,7 +232,7 @@ def test_a_run_that_is_cut_off_with_more_steps_goes_on_with_them(
     folder = make_run(steps=5, eval_every=3)
     more = make_config(steps=9, eval_every=3)
     interrupt(more, folder, folder_module, "write_bytes", count, resume=True)
-    train(more if count == 0 else folder.config(), folder, resume=True, progress=False)
+    train_network(more if count == 0 else folder.config(), folder, resume=True, progress=False)
     assert_same_run(folder, make_run(steps=9, eval_every=3))
 
 
@@ -256,5 +256,5 @@ def test_a_damaged_run_gets_no_more_steps(make_run, make_config, name):
     path.write_bytes(path.read_bytes()[:-50])
     before = {path: path.read_bytes() for path in folder.path.iterdir()}
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        train(make_config(steps=9, eval_every=3), folder, resume=True, progress=False)
+        train_network(make_config(steps=9, eval_every=3), folder, resume=True, progress=False)
     assert {path: path.read_bytes() for path in folder.path.iterdir()} == before

@@ -4,9 +4,9 @@ import shutil
 import pytest
 from stable_baselines3 import PPO
 
-from train.reinforcement.training import train
+from train.reinforcement.training import train_agent
 from train.runs.run_folder import RLRunFolder, RunFolder, open_run
-from train.scoring.agents import evaluate_agent
+from train.scoring.evaluation import evaluate
 
 
 def test_a_folder_is_opened_by_its_kind(run, make_rl_run, tmp_path):
@@ -28,7 +28,7 @@ def test_a_cut_off_agent_is_refused_with_its_path(make_rl_run, share):
     with pytest.raises(ValueError, match=rf"{path} cannot be read: damaged"):
         run.load_model("last")
     with pytest.raises(ValueError, match=rf"{path} cannot be read: damaged"):
-        train(run.config(), run, resume=True, progress=False)
+        train_agent(run.config(), run, resume=True, progress=False)
 
 
 @pytest.mark.parametrize("content", [b"text", b"PK\x03\x04", b"\0" * 100])
@@ -64,7 +64,7 @@ def test_a_missing_agent_is_named(make_rl_run):
     run = make_rl_run()
     run.checkpoint_path("best").unlink()
     with pytest.raises(FileNotFoundError, match=r"best\.zip does not exist"):
-        evaluate_agent(run, num_episodes=2)
+        evaluate(run, num_episodes=2)
 
 
 def test_an_agent_is_never_half_written(make_rl_run, monkeypatch):

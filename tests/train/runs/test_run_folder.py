@@ -9,7 +9,7 @@ import torch
 
 from train.runs.run_folder import RunFolder, read_records
 from train.settings import OtherFormatError
-from train.supervised.training import train
+from train.supervised.training import train_network
 
 
 class Malicious:
@@ -148,7 +148,7 @@ def test_a_folder_keeps_its_settings_and_what_it_ran_on(make_config, tmp_path):
 def test_a_folder_with_a_run_is_not_used_again(run, make_config):
     before = {path: path.read_bytes() for path in run.path.iterdir()}
     with pytest.raises(FileExistsError, match=names(run.path) + ".*--resume.*--out"):
-        train(make_config(seed=5), run, progress=False)
+        train_network(make_config(seed=5), run, progress=False)
     assert {path: path.read_bytes() for path in run.path.iterdir()} == before
 
 

@@ -54,16 +54,18 @@ def contents(path):
 
 
 def test_a_run_that_another_process_writes_is_left_alone(run, make_rl_run, make_config, hold):
-    for folder, owner in ((run, supervised), (make_rl_run(steps=48), reinforcement)):
+    agent = make_rl_run(steps=48)
+    both = (run, supervised.train_network), (agent, reinforcement.train_agent)
+    for folder, train_run in both:
         process, before = hold(folder.path), contents(folder.path)
         message = rf"{folder.path} is in use: another process \({process.pid} on "
         with pytest.raises(BlockingIOError, match=message):
-            owner.train(folder.config(), folder, resume=True, progress=False)
+            train_run(folder.config(), folder, resume=True, progress=False)
         assert contents(folder.path) == before
         process.send_signal(signal.SIGKILL)  # its lock dies with it
         process.wait()
         assert (folder.path / "lock").exists()
-        owner.train(folder.config(), folder, resume=True, progress=False)
+        train_run(folder.config(), folder, resume=True, progress=False)
         assert contents(folder.path).keys() >= before.keys()
         assert not (folder.path / "lock").exists()
 
@@ -72,7 +74,7 @@ def test_a_job_and_a_new_run_find_the_lock_of_each_other(make_config, tmp_path, 
     folder = RunFolder(tmp_path)
     process = hold(folder.path)
     for begin in (
-        lambda: supervised.train(make_config(), folder, progress=False),
+        lambda: supervised.train_network(make_config(), folder, progress=False),
         lambda: folder.create(make_config()),
         lambda: run_job(folder),
         lambda: run_job(folder, patience=0.3),
@@ -220,9 +222,10 @@ def test_a_full_disk_is_told_in_a_line_and_costs_no_checkpoint(
     make_config, make_rl_config, make_run, make_rl_run, tmp_path, monkeypatch, kind, request
 ):
     """Wherever it fails, more room lets the run go on as if nothing had happened."""
-    folder_of, owner = (
-        (RunFolder, supervised) if kind == "supervised" else (RLRunFolder, reinforcement)
-    )
+    folder_of, train_run = {
+        "supervised": (RunFolder, supervised.train_network),
+        "reinforced": (RLRunFolder, reinforcement.train_agent),
+    }[kind]
     config = make_config() if kind == "supervised" else make_rl_config()
     whole = make_run() if kind == "supervised" else make_rl_run()
     same = "assert_same_run" if kind == "supervised" else "assert_same_agents"
@@ -240,7 +243,7 @@ def test_a_full_disk_is_told_in_a_line_and_costs_no_checkpoint(
         folder = folder_of(tmp_path / f"{room}")
         left.clear()
         with pytest.raises(OSError, match="cannot be written: No space left on device") as caught:
-            owner.train(config, folder, progress=False)
+            train_run(config, folder, progress=False)
         assert "\n" not in str(caught.value)
         assert str(folder.path) in str(caught.value)
         if not folder.checkpoint_path("last").exists():
@@ -248,7 +251,7 @@ def test_a_full_disk_is_told_in_a_line_and_costs_no_checkpoint(
         elif room % 3 == 0:
             left[:] = [1] * -1000
             room = 10**6
-            owner.train(config, folder, resume=True, progress=False)
+            train_run(config, folder, resume=True, progress=False)
             request.getfixturevalue(same)(folder, whole)
 
 
@@ -258,7 +261,7 @@ def test_events_that_cannot_be_written_are_named(make_config, tmp_path, monkeypa
 
     monkeypatch.setattr("train.supervised.training.SummaryWriter.flush", full)
     with pytest.raises(OSError, match=r"events\.out\.tfevents cannot be written: No space left"):
-        supervised.train(make_config(), RunFolder(tmp_path / "run"), progress=False)
+        supervised.train_network(make_config(), RunFolder(tmp_path / "run"), progress=False)
 
 
 def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_them(
@@ -271,7 +274,7 @@ def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_them(
         original(descriptor)
 
     monkeypatch.setattr(os, "fsync", synced)
-    supervised.train(make_config(steps=2), RunFolder(tmp_path / "run"), progress=False)
+    supervised.train_network(make_config(steps=2), RunFolder(tmp_path / "run"), progress=False)
     kept = [name for name in order if name in ("metrics.jsonl", "timing.jsonl", "last.pt.tmp")]
     assert kept == ["metrics.jsonl", "timing.jsonl", "last.pt.tmp"] * 2
 

@@ -8,7 +8,8 @@ import torch
 from agents import PlasticNetwork
 from plastic_envs import TaskEnv
 from train.scoring import networks as evaluation
-from train.scoring.networks import act, evaluate
+from train.scoring.evaluation import evaluate
+from train.scoring.networks import act
 
 CASES = [
     *({"task": task} for task in ("copy", "regression", "few-shot")),

@@ -7,9 +7,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from agents.sb3 import RecurrentPPO
 from plastic_envs.wrappers import PreviousActionReward, VectorPreviousActionReward
 from train.reinforcement import environments as rl_environments
-from train.reinforcement.environments import evaluation_seed, make_vec
+from train.reinforcement.environments import make_vec
 from train.scoring import agents as rl_evaluation
-from train.scoring.agents import Episode, evaluate_agent, measures_of, play
+from train.scoring.agents import Episode, measures_of, play
+from train.scoring.evaluation import evaluate
 from train.scoring.references import reference_scores
 
 
@@ -22,7 +23,7 @@ class Still:
 
 def test_scores_of_sampled_actions_equal_a_loop(make_rl_run):
     run = make_rl_run()
-    result = evaluate_agent(run, checkpoint="last", num_episodes=5, seed=3)
+    result = evaluate(run, checkpoint="last", num_episodes=5, seed=3)
     model = RecurrentPPO.load(run.path / "last.zip")
     env = VectorPreviousActionReward(
         gym.make_vec("PlasticMaze-v0", num_envs=5, size=5, episode_length=6)
@@ -52,14 +53,14 @@ def test_scores_of_most_probable_actions_equal_single_environments(make_rl_run, 
     """With fewer environments than episodes: the stream goes on."""
     run = make_rl_run("PlasticCueReward-v0")
     monkeypatch.setattr(rl_environments, "_NUM_ENVS", 3)
-    result = evaluate_agent(run, num_episodes=8)
+    result = evaluate(run, num_episodes=8)
     model = run.load_model("best")
     env = PreviousActionReward(
         gym.make("PlasticCueReward-v0", num_cues=2, cue_size=3, episode_length=6)
     )
     errors = []
     for k in range(8):
-        observation, _ = env.reset(seed=evaluation_seed(run.config()) if k == 0 else None)
+        observation, _ = env.reset(seed=run.config().test_seed if k == 0 else None)
         state, over, rewards = None, False, []
         while not over:
             action, state = model.predict(observation, state, deterministic=True)
@@ -88,7 +89,7 @@ def test_deterministic_says_how_actions_are_chosen(make_rl_run):
 def test_scoring_leaves_the_random_generator_as_it_is(make_rl_run):
     run = make_rl_run()
     before = torch.get_rng_state()
-    evaluate_agent(run, num_episodes=3)
+    evaluate(run, num_episodes=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -125,7 +126,7 @@ def test_what_an_episode_ends_with_is_scored_as_its_last_step_says(infos, expect
 
 def test_the_score_of_a_foreign_environment_is_the_return(make_rl_run):
     run = make_rl_run("CartPole-v1")
-    result = evaluate_agent(run, num_episodes=7)
+    result = evaluate(run, num_episodes=7)
     assert result["score"] == result["length"] > 1  # a reward of 1 for each step
     assert result["interval"] == result["length_interval"] > 0
     assert result["references"] == {}
@@ -143,7 +144,7 @@ def test_the_score_of_a_foreign_environment_is_the_return(make_rl_run):
 def test_scores_come_with_references(make_rl_run, env):
     run = make_rl_run(env, steps=48, eval_every=48)
     task = run.config().task
-    references = evaluate_agent(run, num_episodes=2)["references"]
+    references = evaluate(run, num_episodes=2)["references"]
     known = task.chance_score
     first = {"random actions": task.random_score} if known is None else {"chance": known}
     assert list(references) == [*first, task.oracle_name, "optimum"]
@@ -170,7 +171,7 @@ def test_a_task_without_a_known_optimum_has_no_such_reference():
 )
 def test_wrong_numbers_of_episodes_and_seeds_are_refused(make_rl_run, settings, message):
     with pytest.raises(ValueError, match=message):
-        evaluate_agent(make_rl_run(), **settings)
+        evaluate(make_rl_run(), **settings)
 
 
 def test_discrete_observations_are_flattened(make_rl_run, tmp_path):
@@ -179,7 +180,7 @@ def test_discrete_observations_are_flattened(make_rl_run, tmp_path):
     assert env.single_observation_space.shape == (16 + 4 + 1,)
     observations, _ = env.reset(seed=0)
     np.testing.assert_array_equal(observations, np.eye(21)[[0, 0]])
-    assert evaluate_agent(run, num_episodes=3)["length"] >= 2
+    assert evaluate(run, num_episodes=3)["length"] >= 2
 
 
 @pytest.mark.parametrize(("wanted", "size"), [(True, 10 + 4 + 1), (False, 10)])
@@ -188,4 +189,4 @@ def test_the_agent_sees_its_last_action_and_reward_or_not(make_rl_run, wanted, s
     model = run.load_model("last")
     assert model.observation_space.shape == (size,)
     assert make_vec(run.config(), 3, "test").observation_space.shape == (3, size)
-    assert evaluate_agent(run, num_episodes=3)["agent"].endswith("observation-only") == (not wanted)
+    assert evaluate(run, num_episodes=3)["agent"].endswith("observation-only") == (not wanted)

@@ -15,8 +15,8 @@ from train.parts import find_task
 from train.reinforcement import training as reinforcement
 from train.runs.run_folder import RLRunFolder
 from train.scoring import agents as rl_evaluation
-from train.scoring.agents import evaluate_agent
-from train.scoring.networks import evaluate, probe_eta
+from train.scoring.evaluation import evaluate
+from train.scoring.networks import probe_eta
 from train.splits import task_for
 from train.supervised import training as supervised
 
@@ -80,7 +80,7 @@ def test_supervised_programs_show_their_split(make_run, seen, classes_of, tmp_pa
     )
     config = folder.config()
     with pytest.raises(IndexError):  # nothing was logged
-        supervised.train(config, type(folder)(tmp_path / "run"), progress=False)
+        supervised.train_network(config, type(folder)(tmp_path / "run"), progress=False)
     assert_of(sampled[0], classes_of, "validation")
     assert_of(sampled[1], classes_of, "train")
     for program in (
@@ -109,12 +109,12 @@ def test_reinforced_programs_show_their_split(
         return result
 
     monkeypatch.setattr(reinforcement, "measure", measuring)
-    reinforcement.train(run.config(), RLRunFolder(tmp_path / "run"), progress=False)
+    reinforcement.train_agent(run.config(), RLRunFolder(tmp_path / "run"), progress=False)
     assert_of(evaluated[0][1], classes_of, "validation")
     assert_of(evaluated[1][0], classes_of, "train")
     assert_of(evaluated[1][1], classes_of, "validation")
     seen()
-    evaluate_agent(run, num_episodes=4)
+    evaluate(run, num_episodes=4)
     assert_of(seen(), classes_of, "test")
     record(run, tmp_path / "episode.gif")
     assert_of(seen(), classes_of, "test")
@@ -141,9 +141,9 @@ def test_a_task_that_others_registered_is_one_of_ours(make_few_shot_agent, class
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gym.logger, "warn", lambda *_, **__: None)  # of an id without a version
         run = make_few_shot_agent(env)
-        assert run.config().task_id == "TestShot-v0"
+        assert run.config().env_part.env_id == "TestShot-v0"
         seen()
-        result = evaluate_agent(run, num_episodes=4)
+        result = evaluate(run, num_episodes=4)
     assert_of(seen(), classes_of, "test")
     assert {"chance", "optimum"} & result["references"].keys()
     assert "first_query" in result

@@ -16,7 +16,7 @@ import train.supervised.training as supervised
 from train.runs.run_folder import RunFolder
 from train.supervised.batches import whole
 from train.supervised.distributed import ALONE, Processes, launched
-from train.supervised.training import loss_mask, train
+from train.supervised.training import loss_mask, train_network
 
 STEP = Path(__file__).with_name("one_step.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -156,7 +156,7 @@ def test_a_folder_that_holds_a_run_is_refused_once(finished, tmp_path):
 @pytest.mark.slow
 def test_two_processes_go_on_with_the_run_of_one(make_config, make_run, tmp_path, interrupted):
     folder = RunFolder(tmp_path / "run")
-    interrupted(train, make_config(), folder, supervised._Training, "_train_step", 3)
+    interrupted(train_network, make_config(), folder, supervised._Training, "_train_step", 3)
     folder.append(folder.metrics_path, {"step": 4})  # as if cut off before its checkpoint
     process = run(*COMMAND, "train", "--resume", folder.path)
     assert process.returncode == 0, process.stderr
@@ -178,7 +178,7 @@ def test_one_process_goes_on_with_the_run_of_two(make_config, make_run, tmp_path
     process.terminate()
     assert process.wait() != 0
     assert len(folder.metrics()) < len(whole.metrics()), "it had ended before it was ended"
-    train(folder.config(), folder, resume=True, progress=False)
+    train_network(folder.config(), folder, resume=True, progress=False)
     assert_close_runs(folder, whole)
 
 
@@ -195,7 +195,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(make_config, tmp_path,
     folder = RunFolder(tmp_path / "run")
     config = replace(make_config(), batch_size=7)
     with pytest.raises(ValueError, match="divisible by the number of processes, 2, got 7"):
-        train(config, folder, progress=False, processes=Processes(rank, 2))
+        train_network(config, folder, progress=False, processes=Processes(rank, 2))
     assert not folder.path.exists()
 
 

@@ -9,11 +9,11 @@ import torch
 
 from agents import ImageEmbedder, ImageLabelEncoder
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 from train.supervised.batches import whole
 from train.supervised.encoders import image_encoder_of, load_image_encoder
-from train.supervised.training import train
+from train.supervised.training import train_network
 
 PREFIX = "encoder.image_encoder."
 
@@ -82,7 +82,7 @@ def test_a_frozen_encoder_sees_each_image_once(make_config, tmp_path, encoder_ru
         return original(self, images, *args)
 
     monkeypatch.setattr(ImageEmbedder, "embed", record)
-    train(config, RunFolder(tmp_path), progress=False)
+    train_network(config, RunFolder(tmp_path), progress=False)
     assert len(calls) == 2
     for images, split in zip(calls, ("train", "validation"), strict=True):
         np.testing.assert_array_equal(images, config.task_for(split).images.images)
@@ -99,7 +99,7 @@ def test_embeddings_are_of_the_classes_of_their_split(
         return original(self, inputs)
 
     monkeypatch.setattr(ImageLabelEncoder, "embeddings_and_labels", record)
-    train(config, RunFolder(tmp_path), progress=False)
+    train_network(config, RunFolder(tmp_path), progress=False)
     monkeypatch.undo()
     encoder = image_encoder_of(RunFolder(tmp_path).load_network()[0])
     known = {
@@ -123,7 +123,7 @@ def test_a_run_on_embeddings_is_that_on_images(
     monkeypatch.setattr(supervised._Training, "_sampler", sampler)
     folder = RunFolder(tmp_path)
     config = make_config("few-shot", encoder_run=str(encoder_run.path))
-    train(config, folder, progress=False)
+    train_network(config, folder, progress=False)
     monkeypatch.undo()
     for on_images, on_embeddings in zip(folder.metrics(), make_from().metrics(), strict=True):
         assert on_images.keys() == on_embeddings.keys()
@@ -169,7 +169,7 @@ def test_an_encoder_for_larger_images_fits(make_config, encoder_run, tmp_path):
         path, images=rng.integers(0, 256, (96, 18, 16)).astype(np.uint8), labels=np.arange(96) % 16
     )
     config = make_config("few-shot", encoder_run=str(encoder_run.path), root=str(path), steps=1)
-    train(config, RunFolder(tmp_path / "run"), progress=False)
+    train_network(config, RunFolder(tmp_path / "run"), progress=False)
     assert evaluate(RunFolder(tmp_path / "run"), num_episodes=4)["agree"]
 
 
@@ -185,7 +185,7 @@ def test_an_encoder_that_does_not_fit_is_told_with_its_settings(
     folder = RunFolder(tmp_path / "run")
     expected = f"{re.escape(str(encoder_run.path))} does not fit .* --encoder conv4 --filters 4"
     with pytest.raises(ValueError, match=expected):
-        train(config, folder, progress=False)
+        train_network(config, folder, progress=False)
     assert not folder.path.exists()
 
 
@@ -194,7 +194,7 @@ def test_an_encoder_of_other_channels_is_told(make_config, tmp_path, encoder_run
     np.savez(path, images=np.zeros((96, 16, 16, 3), np.uint8), labels=np.arange(96) % 16)
     config = make_config("few-shot", encoder_run=str(encoder_run.path), root=str(path))
     with pytest.raises(ValueError, match="images of 1 channel"):
-        train(config, RunFolder(tmp_path / "run"), progress=False)
+        train_network(config, RunFolder(tmp_path / "run"), progress=False)
 
 
 @pytest.mark.parametrize("fine_tune", [False, True])
@@ -202,7 +202,7 @@ def test_a_run_that_is_not_there_is_named(make_config, tmp_path, fine_tune):
     absent, folder = tmp_path / "absent", RunFolder(tmp_path / "run")
     config = make_config("few-shot", encoder_run=str(absent), fine_tune=fine_tune)
     with pytest.raises(FileNotFoundError, match=f"{re.escape(str(absent))} is no run folder"):
-        train(config, folder, progress=False)
+        train_network(config, folder, progress=False)
     assert not folder.path.exists()
 
 
@@ -211,7 +211,7 @@ def test_a_run_without_a_checkpoint_is_named(make_config, tmp_path):
     other.create(make_config("few-shot"))
     config = make_config("few-shot", encoder_run=str(other.path))
     with pytest.raises(FileNotFoundError, match=r"best\.pt does not exist: .*the run has not come"):
-        train(config, RunFolder(tmp_path / "run"), progress=False)
+        train_network(config, RunFolder(tmp_path / "run"), progress=False)
 
 
 def test_a_run_without_images_is_named(make_config, make_run, tmp_path):
@@ -219,7 +219,7 @@ def test_a_run_without_images_is_named(make_config, make_run, tmp_path):
     config = make_config("few-shot", encoder_run=str(other.path))
     expected = f"{re.escape(str(other.path))} is a run of cue-reward: it has no image encoder"
     with pytest.raises(ValueError, match=expected):
-        train(config, RunFolder(tmp_path / "run"), progress=False)
+        train_network(config, RunFolder(tmp_path / "run"), progress=False)
 
 
 def test_a_network_without_images_takes_no_encoder(make_config, encoder_run):

@@ -8,9 +8,9 @@ import torch
 
 from agents import ImageEmbedder, PrototypicalNetwork
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised.batches import inputs_of
-from train.supervised.training import train
+from train.supervised.training import train_network
 
 MODELS = [
     {},
@@ -45,7 +45,7 @@ def played(folder, num_episodes, seed, split="test"):
 @pytest.mark.parametrize("settings", MODELS, ids=str)
 def test_each_split_has_its_own_classes(make_config, tmp_path, shown, classes_of, settings):
     folder = RunFolder(tmp_path)
-    train(make_config("few-shot", **settings), folder, progress=False)
+    train_network(make_config("few-shot", **settings), folder, progress=False)
     assert shown == {True: classes_of["train"], False: classes_of["validation"]}
     shown[True], shown[False] = set(), set()
     evaluate(folder, num_episodes=20)
@@ -53,7 +53,7 @@ def test_each_split_has_its_own_classes(make_config, tmp_path, shown, classes_of
 
 
 def test_augmented_images_are_for_training_alone(make_config, tmp_path, shown, classes_of):
-    train(make_config("few-shot", augment=True), RunFolder(tmp_path), progress=False)
+    train_network(make_config("few-shot", augment=True), RunFolder(tmp_path), progress=False)
     assert not shown[True] <= classes_of["train"]  # the first pixel is no longer the class
     assert shown[False] == classes_of["validation"]
 
@@ -161,7 +161,7 @@ def test_each_training_step_drops_by_a_seed_of_its_own(make_config, tmp_path, mo
     monkeypatch.setattr(ImageEmbedder, "embeddings_and_labels", record)
     for seed in (0, 0, 1):
         config = make_config("few-shot", encoder="resnet12", filters=1, steps=3, seed=seed)
-        train(config, RunFolder(tmp_path / str(len(used))), progress=False)
+        train_network(config, RunFolder(tmp_path / str(len(used))), progress=False)
     first, same, other = used[:3], used[3:6], used[6:]
     assert first == same
     assert len({*first, *other}) == 6
@@ -179,6 +179,6 @@ def test_the_training_classes_of_a_tiny_task_are_learned(make_config, tmp_path):
         eval_every=10,
     )
     folder = RunFolder(tmp_path)
-    train(config, folder, progress=False)
+    train_network(config, folder, progress=False)
     losses = [record["train_loss"] for record in folder.metrics()[1:]]
     assert losses[-1] < 0.2 * losses[0]

@@ -2,9 +2,9 @@ import pytest
 
 from train.network import NetworkConfig
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.supervised.config import TrainConfig
-from train.supervised.training import train
+from train.supervised.training import train_network
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_plastic_networks_remember_what_an_ordinary_one_of_equal_size_does_not(t
             threads=1,
         )
         folder = RunFolder(tmp_path / rule)
-        train(config, folder, progress=False)
+        train_network(config, folder, progress=False)
         result = evaluate(folder)
         assert result["agree"]
         scores[rule] = result["score"]

@@ -11,7 +11,7 @@ from train.reinforcement import training as reinforcement
 from train.reinforcement.agent import closed_env, new_agent
 from train.reinforcement.environments import EnvironmentFailedError, make_vec
 from train.runs.run_folder import RLRunFolder, RunFolder
-from train.scoring.agents import evaluate_agent
+from train.scoring.evaluation import evaluate
 from train.supervised import training as supervised
 
 
@@ -72,15 +72,16 @@ def test_too_few_classes_in_any_split_are_found_at_once(
 ):
     path, root = tmp_path / "a" / "b", str(uneven_file)
     if kind == "supervised":
-        owner, folder, config = supervised, RunFolder(path), make_config("few-shot", root=root)
+        train_run, folder = supervised.train_network, RunFolder(path)
+        config = make_config("few-shot", root=root)
     else:
-        owner, folder = reinforcement, RLRunFolder(path)
+        train_run, folder = reinforcement.train_agent, RLRunFolder(path)
         images = {"n_way": 3, "source": "arrays", "root": root}
         config = make_rl_config(
             "PlasticFewShot-v0", env_kwargs=images, previous_action_reward=False
         )
     with pytest.raises(ValueError, match=r"n_way=3, but there are 1 classes in the (val|test)"):
-        owner.train(config, folder, progress=False)
+        train_run(config, folder, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,9 +99,9 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(supervised._Training, stage, fail)
         with pytest.raises(RuntimeError, match="something"):
-            supervised.train(make_config(), folder, progress=False)
+            supervised.train_network(make_config(), folder, progress=False)
     assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "seen.txt"}
-    supervised.train(make_config(), folder, progress=False)
+    supervised.train_network(make_config(), folder, progress=False)
     assert_same_run(folder, make_run())
 
 
@@ -109,22 +110,22 @@ def test_a_folder_that_cannot_be_written_is_named(make_config, make_rl_config, t
     (tmp_path / "file").write_text("")
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked" / "run").write_text("")
-    for folder, owner, config in (
-        (RunFolder(tmp_path / place), supervised, make_config()),
-        (RLRunFolder(tmp_path / place), reinforcement, make_rl_config()),
+    for folder, train_run, config in (
+        (RunFolder(tmp_path / place), supervised.train_network, make_config()),
+        (RLRunFolder(tmp_path / place), reinforcement.train_agent, make_rl_config()),
     ):
         with pytest.raises(OSError, match=str(tmp_path / place)):
-            owner.train(config, folder, progress=False)
+            train_run(config, folder, progress=False)
     assert (tmp_path / "file").read_text() == ""
 
 
 def test_a_missing_encoder_or_lesson_leaves_nothing(make_config, make_rl_config, tmp_path):
     config = make_config("few-shot", encoder_run="absent")
     with pytest.raises(FileNotFoundError, match="absent is no run folder"):
-        supervised.train(config, RunFolder(tmp_path / "a"), progress=False)
+        supervised.train_network(config, RunFolder(tmp_path / "a"), progress=False)
     config = make_rl_config(start_from="absent")
     with pytest.raises(FileNotFoundError, match="absent is no run folder"):
-        reinforcement.train(config, RLRunFolder(tmp_path / "b"), progress=False)
+        reinforcement.train_agent(config, RLRunFolder(tmp_path / "b"), progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +147,7 @@ def test_what_an_environment_raises_is_one_line_that_names_it(
     folder = RLRunFolder(tmp_path / "run")
     config = make_rl_config("TestTroubled-v0", env_kwargs=settings)
     with pytest.raises((ValueError, EnvironmentFailedError)) as caught:
-        reinforcement.train(config, folder, progress=False)
+        reinforcement.train_agent(config, folder, progress=False)
     assert caught.match(f"^the environment 'TestTroubled-v0' {message}")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
@@ -156,13 +157,13 @@ def test_what_an_environment_raises_is_one_line_that_names_it(
 def test_an_environment_of_a_run_that_is_gone_is_told_with_the_settings(make_rl_config, tmp_path):
     folder = RLRunFolder(tmp_path / "run")
     config = make_rl_config("PlasticBandit-v0")
-    reinforcement.train(config, folder, progress=False)
+    reinforcement.train_agent(config, folder, progress=False)
     folder.config_path.write_text(folder.config_path.read_text().replace("Bandit", "Gone"))
     for use in (
-        lambda: evaluate_agent(folder, num_episodes=2),
+        lambda: evaluate(folder, num_episodes=2),
         lambda: record(folder, tmp_path / "episode.gif"),
         lambda: folder.load_model("best"),
-        lambda: reinforcement.train(folder.config(), folder, resume=True, progress=False),
+        lambda: reinforcement.train_agent(folder.config(), folder, resume=True, progress=False),
     ):
         with pytest.raises(ValueError, match=r"config.json: the environment 'PlasticGone-v0'"):
             use()
@@ -182,10 +183,10 @@ def test_an_environment_that_never_ends_is_cut_off_and_named(
     monkeypatch.setattr(rl_environments, "UNLIMITED_STEPS", 20)
     config = make_rl_config(f"{module}TestTroubled-v0", steps=48)
     folder = RLRunFolder(tmp_path / "run")
-    reinforcement.train(config, folder, progress=False)
+    reinforcement.train_agent(config, folder, progress=False)
     assert {record["val_length"] for record in folder.metrics()} == {20}
     assert f"6 of 6 episodes of {module}TestTroubled-v0 were cut off after 20 steps" in caplog.text
-    assert evaluate_agent(folder, num_episodes=2)["score"] == 20
+    assert evaluate(folder, num_episodes=2)["score"] == 20
     monkeypatch.setattr("train.figures.recording._MAX_STEPS", 3)
     record(folder, tmp_path / "episode.gif")
 
@@ -219,7 +220,7 @@ def test_seeds_that_are_none_are_refused(make_rl_run, tmp_path, seed):
     run = make_rl_run("TestCountdown-v0", steps=48)
     for program in (
         lambda: record(run, tmp_path / "episode.gif", seed=seed),
-        lambda: evaluate_agent(run, seed=seed),
+        lambda: evaluate(run, seed=seed),
     ):
         with pytest.raises(ValueError, match="seed must be an integer of at least 0 and at most"):
             program()
@@ -255,5 +256,5 @@ def test_a_network_that_could_learn_nothing_is_not_trained(
     for settings, message in ((frozen, "nothing to train"), (other, "it has no image encoder")):
         config = make_config("few-shot", **settings)
         with pytest.raises(ValueError, match=message):
-            supervised.train(config, RunFolder(tmp_path / "run"), progress=False)
+            supervised.train_network(config, RunFolder(tmp_path / "run"), progress=False)
     assert list(tmp_path.iterdir()) == []

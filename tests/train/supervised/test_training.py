@@ -8,10 +8,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from plastic_envs.spaces import at
 from plastic_envs.tasks import SequenceTask
 from train.runs.run_folder import RunFolder
-from train.scoring.networks import evaluate
+from train.scoring.evaluation import evaluate
 from train.scoring.objectives import SquaredError, masked_mean
 from train.supervised.batches import batch_of
-from train.supervised.training import NonFiniteLossError, loss_mask, train
+from train.supervised.training import NonFiniteLossError, loss_mask, train_network
 
 FIELDS = [
     "step",
@@ -29,7 +29,7 @@ FIELDS = [
 
 def start(config, path, **kwargs):
     folder = RunFolder(path)
-    train(config, folder, progress=False, **kwargs)
+    train_network(config, folder, progress=False, **kwargs)
     return folder
 
 
@@ -227,7 +227,7 @@ def test_an_enormous_learning_rate_is_reported_and_the_checkpoint_stays_good(mak
     folder = RunFolder(tmp_path / "run")
     config = make_config(learning_rate=1e30, steps=10)
     with pytest.raises(NonFiniteLossError, match=r"step \d+: .* loss is") as caught:
-        train(config, folder, progress=False)
+        train_network(config, folder, progress=False)
     assert str(folder.checkpoint_path("last")) in str(caught.value)
     network, _ = folder.load_network("last")
     assert all(parameter.isfinite().all() for parameter in network.parameters())
@@ -248,7 +248,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_parameters_are_touched(
 
     monkeypatch.setattr("train.supervised.training.masked_mean", spoiled)
     with pytest.raises(NonFiniteLossError, match=f"step {failing_step}: the training loss"):
-        train(make_config(), folder, progress=False)
+        train_network(make_config(), folder, progress=False)
     kept = failing_step // 2 * 2
     assert folder.load_checkpoint("last")["step"] == kept
     assert folder.metrics() == make_run().metrics()[: kept // 2 + 1]

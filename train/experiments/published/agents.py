@@ -10,12 +10,12 @@ from typing import Any
 from train.experiments.sweep import (
     Axis,
     Budget,
-    BudgetName,
     Experiment,
     First,
     Measure,
     Settings,
 )
+from train.names import BudgetName
 from train.reinforcement.config import RLConfig
 
 _LSTMS = ("hebbian-lstm", "gradient-lstm")
@@ -78,6 +78,12 @@ def by_reward(
         smoke: Settings that make episodes short.
         **others: More of the experiment.
     """
+
+    def first(**changes: Any) -> tuple[First, ...]:
+        if lesson is None:
+            return ()
+        return (First("start_from", {**lesson, **changes}, alike=True),)
+
     lengths = {"paper": (2 * steps, 4), "laptop": (steps, 3)}
     budgets: dict[BudgetName, Budget] = {}
     for budget, (length, seeds) in lengths.items():
@@ -87,16 +93,15 @@ def by_reward(
             ),
             seeds=tuple(range(seeds)),
             settings={"steps": length, "eval_every": length // 20},
-            first=() if lesson is None else (First("start_from", lesson, alike=True),),
+            first=first(),
         )
     tiny = {"num_envs": 4, "ppo.minibatches": 2, "eval_episodes": 16, **(smoke or {})}
     tiny |= {"steps": 1_000, "eval_every": 500}
-    short = {**(lesson or {}), "steps": 500, **(smoke or {})}
     budgets["smoke"] = Budget(
         networks=_agents(8, plasticity or {}, lstms=False),
         seeds=(0, 1),
         settings=tiny,
-        first=() if lesson is None else (First("start_from", short, alike=True),),
+        first=first(steps=500, **(smoke or {})),
     )
     return Experiment(
         name,

@@ -12,12 +12,12 @@ from train.experiments.networks import networks
 from train.experiments.sweep import (
     Axis,
     Budget,
-    BudgetName,
     Experiment,
     Measure,
     Settings,
     vary,
 )
+from train.names import BudgetName
 
 PLASTIC = ("gradient", "hebbian")
 ALL = (*PLASTIC, "none")

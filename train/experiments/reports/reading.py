@@ -17,11 +17,11 @@ from train.experiments.own import is_known
 from train.experiments.reports.results import Section, in_order, panels_of
 from train.experiments.reports.runs import FolderResult, RunResult
 from train.experiments.sweep import (
-    BudgetName,
     Experiment,
     Settings,
     with_seed,
 )
+from train.names import BudgetName
 
 
 def read_sections(

@@ -232,14 +232,14 @@ def write_records(path: Path, records: Sequence[RunRecord]) -> None:
     Raises:
         ValueError: If what is there is no file of records.
     """
-    kept = {_identity(record): record for record in read_records(path)} if path.exists() else {}
+    kept = {_identity(record): record for record in read_run_records(path)} if path.exists() else {}
     kept |= {_identity(record): record for record in records}
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [kept[key].line() for key in sorted(kept)]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def read_records(path: Path) -> list[RunRecord]:
+def read_run_records(path: Path) -> list[RunRecord]:
     """Read a file of records.
 
     Raises:
@@ -273,7 +273,7 @@ def _section(path: Path) -> Section:
     known = next((name for name in names if _declared(path, name)), path.stem)
     experiment, budget = experiment_at(path, known, path.parent.name)
     found: dict[tuple[str, ...], dict[int, RunRecord]] = {}
-    records = read_records(path)
+    records = read_run_records(path)
     declared = experiment.budget(budget).networks.points
     added = [label for r in records if (label := r.point.get("network")) not in declared]
     experiment = with_networks(experiment, [check_known(path, label) for label in added])

@@ -17,10 +17,10 @@ from train.experiments import published
 from train.experiments.job import test_path
 from train.experiments.reports.runs import FolderResult, RunResult
 from train.experiments.sweep import (
-    BudgetName,
     Experiment,
     Measure,
 )
+from train.names import BudgetName
 from train.runs.run_folder import Record
 from train.wording import counted
 

@@ -35,16 +35,20 @@ Arrays = dict[str, Tensor | None]
 """What the kernel is given, by the names of csrc/memory.h."""
 
 
+def compiles(update: Update) -> bool:
+    """Say whether there is a compiled form of a memory."""
+    return type(update) in _KINDS
+
+
 def obstacle(update: Update, projected: Tensor, state: Any) -> str | None:
     """Name what keeps this form from computing a memory, here and now; None if it can."""
-    if type(update) not in _KINDS:
+    if not compiles(update):
         return f"the memory is a {type(update).__name__}, which has no compiled form"
     if (name := plain.follower()) is not None:
         return f"{name} cannot look into compiled code"
     if projected.dtype not in library.SUFFIXES:
         return f"features are {projected.dtype}, and not float32 or float64"
-    tensors = [projected, *update.parameters(), *(state or ())]
-    if not plain.are_plain(tensors):
+    if not plain.are_plain([leaf for leaf in _given(update, projected, state) if leaf is not None]):
         return "a tensor is not on the CPU, not dense, or of a class that is not torch's own"
     if library.load() is None:
         return library.absence()
@@ -65,8 +69,7 @@ def run(
     Returns:
         What is read [B, T, heads · dv], and the state after the last step.
     """
-    log_ridge = update.log_ridge if isinstance(update, Mesa) else None
-    given = _Given(projected, update.keep, log_ridge, *(state or ()))
+    given = _given(update, projected, state)
     if torch.is_grad_enabled():
         reads, *after = _Run.apply(update, episode_starts, *given)  # type: ignore[no-untyped-call]
     else:
@@ -83,6 +86,11 @@ class _Given(NamedTuple):
     log_ridge: Any
     matrix: Any = None
     values: Any = None
+
+
+def _given(update: Update, projected: Tensor, state: Any) -> _Given:
+    log_ridge = update.log_ridge if isinstance(update, Mesa) else None
+    return _Given(projected, update.keep, log_ridge, *(state or ()))
 
 
 class _Run(torch.autograd.Function):

@@ -79,7 +79,7 @@ class Update(nn.Module, ABC):
             pairs, v, *scalars = (part.transpose(1, 2) for part in (pairs, v, *scalars))
         if self.unit_keys:
             pairs = _unit(pairs)
-        k, q = pairs[:, :heads], pairs[:, heads:]
+        k, q = torch.split(pairs, heads, dim=1)
         log_beta = nn.functional.logsigmoid(scalars[0])
         if self.largest_write != 1:
             log_beta = log_beta + math.log(self.largest_write)

@@ -7,7 +7,7 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
-SOURCES := pyproject.toml setup.py constraints.txt $(wildcard agents/plastic/ops/cpu/csrc/*)
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard agents/*/cpu/csrc/* agents/*/*/cpu/csrc/*)
 GYMNASIUM_LOW := 1.2.2
 
 .PHONY: help demo test test-slow test-gymnasium-low lint type format bench results clean
@@ -47,7 +47,7 @@ bench: $(VENV)/dev.stamp  ## measure parity and speed
 	$(BIN)/python -m benchmarks.step_speed --quick
 
 clean:  ## remove the environments and what was built
-	rm -rf $(VENV) $(VENV)-low build *.egg-info agents/plastic/ops/cpu/_kernel_*.so
+	rm -rf $(VENV) $(VENV)-low build *.egg-info agents/*/cpu/_kernel_*.so agents/*/*/cpu/_kernel_*.so
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
 """What a training step and an acting step of the associative memories cost beside torch's cores.
 
     python -m benchmarks.memory_speed --json
-    python -m benchmarks.memory_speed --quick
+    python -m benchmarks.memory_speed --quick --chunked
 
 A training step is forward pass, loss, backward pass, gradient clip and AdamW, on one thread; the
 LSTM and the GRU have as many parameters as the mesa core. All cores take turns, so that whatever
@@ -9,6 +9,7 @@ else the machine does meets all alike. Reported are CPU seconds, the best and th
 repeats, and the median over that of the LSTM; for acting, steps per CPU second without gradients.
 """
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import tyro
 from torch import nn
 
 from agents import make_core
+from agents.memories.cpu import form as cpu
 
 INPUT, OUTPUT = 14, 1  # of regression
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -39,6 +41,8 @@ class Args:
 
     json: bool = False
     """Print JSON lines instead of a table."""
+    chunked: bool = False
+    """Measure the forms in PyTorch, too, where there is a compiled one."""
     quick: bool = False
     """Measure one size, with few repeats."""
     repeats: int = 15
@@ -51,8 +55,8 @@ def main() -> None:
     """Measure and print."""
     args = tyro.cli(Args)
     torch.set_num_threads(1)
-    cores = make_cores(args.key_size)
-    sizes = [(64, 10), (64, 40), (64, 100), (16, 250), (16, 500), (16, 1000)]
+    cores = make_cores(args.key_size, chunked=args.chunked)
+    sizes = [(64, 10), (64, 40), (64, 100), (16, 100), (16, 250), (16, 500), (16, 1000)]
     sizes += [(1, 40), (16, 40), (256, 40)]
     if args.quick:
         sizes, args.repeats = [(64, 40)], 3
@@ -64,12 +68,17 @@ def main() -> None:
             show(record, args.json)
 
 
-def make_cores(key_size: int) -> dict[str, nn.Module]:
-    """Make the cores, always with the same parameters."""
+def make_cores(key_size: int, *, chunked: bool = False) -> dict[str, nn.Module]:
+    """Make the cores, always with the same parameters; those of `chunked` in PyTorch, too."""
     cores = {
         name: _make(name.split()[0], key_size=key_size, **options)
         for name, options in OPTIONS.items()
     }
+    if chunked:
+        for name, core in list(cores.items()):
+            if cpu.compiles(core.layers[0].update):  # type: ignore[union-attr,index]
+                cores[f"{name}, chunked"] = twin = copy.deepcopy(core)
+                twin.form = "chunked"  # type: ignore[assignment]
     wanted = count(cores["mesa"])
     for name in ("lstm", "gru"):
         hidden = 1
@@ -169,7 +178,7 @@ def show(record: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(record), flush=True)
         return
     where = (
-        f"{record['core']:16s} {record['parameters']:>7,} parameters, batch {record['batch']:<4d}"
+        f"{record['core']:23s} {record['parameters']:>7,} parameters, batch {record['batch']:<4d}"
     )
     if record["what"] == "acting":
         print(f"{where} acting {record['steps_per_second']:>10,} steps/s", flush=True)

@@ -2,6 +2,7 @@
 
 python docs/make_figures.py                   # episodes, and a sheet of glyphs
 python docs/make_figures.py scaling.jsonl     # from `benchmarks.step_speed --scaling --json`
+python docs/make_figures.py memory-speed.jsonl  # from `benchmarks.memory_speed --json`
 """
 
 import json
@@ -24,7 +25,9 @@ IMAGES = Path(__file__).parent / "images"
 def main() -> None:
     """Draw what the command line asks for."""
     if len(sys.argv) > 1:
-        _draw_scaling(Path(sys.argv[1]))
+        measured = Path(sys.argv[1]).read_text().splitlines()
+        records = [json.loads(line) for line in measured]
+        (_draw_memory_speed if "what" in records[0] else _draw_scaling)(records)
         return
     _draw("copy-random", "PlasticCopy-v0", steps=26, length=10, delay=10)
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
@@ -58,9 +61,31 @@ def _draw_glyphs(rows: int, columns: int) -> None:
     Image.fromarray(sheet).save(IMAGES / "glyphs.png", optimize=True)
 
 
-def _draw_scaling(measured: Path) -> None:
+def _draw_memory_speed(records: list[dict[str, Any]]) -> None:
+    """Draw the time of a training step of the memories against length and batch."""
+    steps = [r for r in records if r["what"] == "training step"]
+    figure = new_figure(9.6, 3.8)
+    panels = figure.subplots(1, 2)
+    columns = ("steps", "batch", 16, "episode length T"), ("batch", "steps", 40, "batch")
+    for panel, (across, fixed, at, label) in zip(panels, columns, strict=True):
+        chosen = [r for r in steps if r[fixed] == at]
+        for index, core in enumerate(dict.fromkeys(r["core"] for r in chosen)):
+            own = [r for r in chosen if r["core"] == core]
+            x, y = zip(*sorted((r[across], 1000 * r["cpu_seconds"]) for r in own), strict=True)
+            style = "--" if core in ("lstm", "gru") else "-"
+            panel.loglog(x, y, style, marker="o", ms=3, label=core, color=f"C{index}")
+        ticks = sorted({r[across] for r in chosen})
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+        panel.set(xlabel=label, ylabel="CPU milliseconds a training step")
+        panel.set_title(f"{'batch' if fixed == 'batch' else 'T'} = {at}", fontsize=10)
+    panels[0].legend(fontsize=7, frameon=False)
+    save(figure, IMAGES / "memory-speed.png")
+
+
+def _draw_scaling(records: list[dict[str, Any]]) -> None:
     """Draw time and memory of a training step against length and hidden size."""
-    records = [json.loads(line) for line in measured.read_text().splitlines()]
     records = [r for r in records if r["threads"] == 1]
     figure = new_figure(9.6, 6.4)
     axes = figure.subplots(2, 2)

@@ -7,8 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from agents.memories.layer import MemoryLayer, MemoryProbes
-from agents.memories.naive import emptied
+from agents.memories.layer import FormName, MemoryLayer, MemoryProbes
 from agents.memories.torch_rnn import gru
 from agents.memories.updates import UPDATES, Update
 from agents.plastic.network import PlasticNetwork
@@ -126,6 +125,21 @@ class AssociativeMemory(nn.Module):
         self._kind = _kinds(template)
         self._shapes = [tuple(leaf.shape[1:]) for leaf in leaves(template)]
 
+    @property
+    def form(self) -> FormName:
+        """How the memories are computed.
+
+        `"compiled"`, in C, where `agents.memories.cpu` can; `"chunked"`, in PyTorch, anywhere; or
+        `"auto"`, compiled where possible. They agree up to rounding.
+        """
+        form: FormName = self.layers[0].form  # type: ignore[assignment]
+        return form
+
+    @form.setter
+    def form(self, form: FormName) -> None:
+        for layer in self.layers:
+            layer.form = check_choice("form", form, get_args(FormName))
+
     def initial_state(self, batch_size: int) -> MemoryState:
         """Return the state at the start of an episode: empty memories.
 
@@ -164,7 +178,6 @@ class AssociativeMemory(nn.Module):
         memories, front = state.layers, state.features
         if episode_starts is not None:
             check_starts(episode_starts, (len(x),), x.device)  # type: ignore[arg-type]
-            memories = emptied(memories, episode_starts)
         if self.recurrent:
             z, front = self.features.step(x, front, episode_starts)  # type: ignore[operator]
         else:
@@ -172,7 +185,7 @@ class AssociativeMemory(nn.Module):
         after = []
         for index, layer in enumerate(self.layers):
             normed = self._normed(index, z)
-            read, memory = layer.step(normed, memories[index])  # type: ignore[operator]
+            read, memory = layer.step(normed, memories[index], episode_starts)  # type: ignore[operator]
             after.append(memory)
             z = self._mixed(index, z, normed, read)
         return self._output(z, read), MemoryState(front, tuple(after))

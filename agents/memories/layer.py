@@ -1,13 +1,15 @@
 """`MemoryLayer`: what lies between features and a memory."""
 
-import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from agents.memories import naive
-from agents.memories.updates import Update, Write
+from agents.memories.cpu import form as cpu
+from agents.memories.updates import Update
+
+FormName = Literal["auto", "compiled", "chunked"]
 
 
 class MemoryProbes(NamedTuple):
@@ -36,45 +38,47 @@ class MemoryLayer(nn.Module):
     def __init__(self, features: int, update: Update) -> None:
         super().__init__()
         self.update = update
-        heads = update.heads
-        self._sizes = [2 * heads * update.key_size, heads * update.value_size]
-        self._sizes += [heads] * (2 if update.gated else 1)
-        self.project = nn.Linear(features, sum(self._sizes))
-        self._scale = math.log(update.largest_write)
+        self.project = nn.Linear(features, sum(update.widths))
+        self.form: FormName = "auto"
 
-    def writes(self, z: Tensor) -> Write:
-        """Return what features [B, (T,) features] write into the memory."""
-        heads, sequence = self.update.heads, z.dim() == 3
-        pairs, v, *scalars = self.project(z).split(self._sizes, dim=-1)
-        lead = z.shape[:-1]
-        pairs, v = pairs.view(*lead, 2 * heads, -1), v.view(*lead, heads, -1)
-        if sequence:  # heads before time
-            pairs, v, *scalars = (part.transpose(1, 2) for part in (pairs, v, *scalars))
-        if self.update.unit_keys:
-            pairs = _unit(pairs)
-        k, q = pairs.split(heads, dim=1)
-        log_beta = nn.functional.logsigmoid(scalars[0])
-        if self._scale:
-            log_beta = log_beta + self._scale
-        log_gamma = self.update.log_gamma(scalars[1] if len(scalars) > 1 else None, log_beta)
-        return Write(k, q, v, log_beta, log_gamma)
-
-    def step(self, z: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, z: Tensor, state: Any, episode_starts: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """Take one step: features [B, features] to what is read [B, heads · dv]."""
-        read, state = self.update.step(self.writes(z), state)
+        projected = self.project(z)
+        if self._compiles(projected, state):
+            starts = None if episode_starts is None else episode_starts.unsqueeze(1)
+            read, state = cpu.run(self.update, projected.unsqueeze(1), state, starts)
+            return read.squeeze(1), state
+        if episode_starts is not None:
+            state = naive.emptied(state, episode_starts)
+        read, state = self.update.step(self.update.writes(projected), state)
         return read.flatten(1), state
 
     def forward(
         self, z: Tensor, state: Any = None, episode_starts: Tensor | None = None
     ) -> tuple[Tensor, Any]:
         """Run over sequences: features [B, T, features] to what is read [B, T, heads · dv]."""
-        reads, state = self.update(self.writes(z), state, episode_starts)
+        projected = self.project(z)
+        if self._compiles(projected, state):
+            return cpu.run(self.update, projected, state, episode_starts)
+        reads, state = self.update(self.update.writes(projected), state, episode_starts)
         return reads.transpose(1, 2).flatten(2), state
+
+    def _compiles(self, projected: Tensor, state: Any) -> bool:
+        """Say whether the compiled form is to compute this."""
+        if self.form == "chunked":
+            return False
+        obstacle = cpu.obstacle(self.update, projected, state)
+        if obstacle is not None and self.form == "compiled":
+            raise ValueError(f"the compiled form cannot be used: {obstacle}")
+        return obstacle is None
 
     @torch.no_grad()
     def probe(self, z: Tensor, state: Any, episode_starts: Tensor | None) -> MemoryProbes:
         """Follow the memory step by step, from the arguments of `forward`."""
-        writes, update = self.writes(z), self.update
+        update = self.update
+        writes = update.writes(self.project(z))
         if state is None:
             state = update.initial_state(len(z), z)
         rows = []
@@ -87,8 +91,3 @@ class MemoryLayer(nn.Module):
             row = write.log_beta.exp(), residual, update.size_of(state)
             rows.append(torch.stack([part.mean(1) for part in row]))
         return MemoryProbes(*torch.stack(rows, dim=2))
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """Scale to the length 1; zeros stay zeros, with a gradient."""
-    return vectors * (vectors.square().sum(-1, keepdim=True) + 1e-12).rsqrt()

@@ -77,9 +77,7 @@ def make_vec(
         raise ValueError(
             f"the environment {shown(config.env)} cannot be made: {said(error)}"
         ) from error
-    names_none = (
-        config.env_part is None and env.spec is not None and not env.spec.max_episode_steps
-    )
+    names_none = config.env_part is None and env.spec is not None and not env.spec.max_episode_steps
     limit = config.eval_max_steps or (UNLIMITED_STEPS if names_none else None)
     return _Reporting(env, config.env, limit if evaluation else None)
 

@@ -87,8 +87,7 @@ class Attention(Update):
         return self._read(k, state).masked_fill(empty, 0)
 
     def _read(self, q: Tensor, state: AttentionState) -> Tensor:
-        log_beta = _log(state.beta)
-        scores = self._scores(q.unsqueeze(-2), state.keys) + log_beta.unsqueeze(-2)
+        scores = self._scores(q.unsqueeze(-2), state.keys, _log(state.beta))
         return (scores.softmax(-1) @ state.values).squeeze(-2)
 
     def size_of(self, state: AttentionState) -> Tensor:
@@ -127,8 +126,8 @@ class Attention(Update):
                 seen = seen & (
                     episode[..., asked].unsqueeze(-1) == episode[..., held].unsqueeze(-2)
                 )
-            scores = self._scores(write.q[:, :, start:stop], keys[:, :, held])
-            scores = scores + log_beta[:, :, held].unsqueeze(-2)
+            queries = write.q[:, :, start:stop]
+            scores = self._scores(queries, keys[:, :, held], log_beta[:, :, held])
             scores = scores.masked_fill(~seen, -math.inf)
             reads.append(scores.softmax(-1) @ values[:, :, held])
         ends = [
@@ -142,16 +141,21 @@ class Attention(Update):
         keys, values, beta = ends
         return torch.cat(reads, dim=2), AttentionState(keys, values, beta.squeeze(-1))
 
-    def _scores(self, q: Tensor, keys: Tensor) -> Tensor:
-        """Return κ q · k, or −κ ‖q − k‖² up to what all keys have in common, [B, H, T, writes]."""
-        kappa = self.log_kappa.exp()[:, None, None]
-        scores = (kappa * q) @ transposed(keys)
-        if self.match == "dot":
-            return scores
-        return 2 * scores - kappa * keys.square().sum(-1).unsqueeze(-2)
+    def _scores(self, q: Tensor, keys: Tensor, log_beta: Tensor) -> Tensor:
+        """Return scores [B, H, T, writes], up to what all writes have in common.
+
+        They are κ q · k + log β, or 2 κ q · k − κ ‖k‖² + log β.
+        """
+        kappa = self.log_kappa.exp().view(-1, 1)
+        if self.match == "distance":
+            log_beta = log_beta - kappa * torch.linalg.vecdot(keys, keys)
+            kappa = 2 * kappa
+        return (kappa.unsqueeze(-1) * q) @ transposed(keys) + log_beta.unsqueeze(-2)
 
 
 def _log(beta: Tensor) -> Tensor:
     """Return the logarithm, minus infinity without a gradient where nothing was written."""
+    if not beta.requires_grad:
+        return beta.log()
     empty = beta <= 0
     return beta.masked_fill(empty, 1).log().masked_fill(empty, -math.inf)

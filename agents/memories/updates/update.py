@@ -63,6 +63,29 @@ class Update(nn.Module, ABC):
         shape = (self.heads,)
         self.keep = None if logit is None else nn.Parameter(torch.full(shape, logit))
 
+    @property
+    def widths(self) -> list[int]:
+        """Entries of keys and queries, values, write strengths, and gates if there are any."""
+        heads = self.heads
+        widths = [2 * heads * self.key_size, heads * self.value_size, heads]
+        return [*widths, heads] if self.gated else widths
+
+    def writes(self, projected: Tensor) -> Write:
+        """Return what projected features [B, (T,) sum of `widths`] write into the memory."""
+        heads, lead = self.heads, projected.shape[:-1]
+        pairs, v, *scalars = torch.split(projected, self.widths, dim=-1)
+        pairs, v = pairs.view(*lead, 2 * heads, -1), v.view(*lead, heads, -1)
+        if len(lead) > 1:  # heads before time
+            pairs, v, *scalars = (part.transpose(1, 2) for part in (pairs, v, *scalars))
+        if self.unit_keys:
+            pairs = _unit(pairs)
+        k, q = torch.split(pairs, heads, dim=1)
+        log_beta = nn.functional.logsigmoid(scalars[0])
+        if self.largest_write != 1:
+            log_beta = log_beta + math.log(self.largest_write)
+        log_gamma = self.log_gamma(scalars[1] if self.gated else None, log_beta)
+        return Write(k, q, v, log_beta, log_gamma)
+
     def log_gamma(self, gate: Tensor | None, like: Tensor) -> Tensor | None:
         """Return log γ of the shape of `like` [B, H, (T)], from a gate of that shape, if gated."""
         if self.keep is None:
@@ -215,3 +238,8 @@ def frobenius(matrix: Tensor) -> Tensor:
 def transposed(matrix: Tensor) -> Tensor:
     """Exchange the last two dimensions."""
     return matrix.transpose(-1, -2)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Scale to the length 1; zeros stay zeros, with a gradient."""
+    return vectors * (vectors.square().sum(-1, keepdim=True) + 1e-12).rsqrt()

@@ -1,8 +1,6 @@
 """The compiled kernel (`csrc/kernel.c`): finding its build, and calling it on tensors."""
 
 import ctypes
-import importlib.util
-import logging
 import struct
 import threading
 from functools import cache
@@ -12,13 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
+from agents.builds import find
 
 LAYERS = {"encoder": 0, "cell_input": 1, "cell_hidden": 2, "readout": 3}
 """Layers, with their places in the arrays of csrc/kernel.h."""
 
 _VERSION = 1  # PROBLEM_VERSION of csrc/kernel.h
-_REMEDY = "`pip install --no-deps --force-reinstall .` or `python setup.py build_ext --inplace`"
+_SUFFIXES = ("f32", "f64")
+SYMBOL = "plastic_problem"
 _PARALLEL_WORK = 2_000_000  # weights · steps below which starting threads does not pay
 
 # `Problem` of csrc/kernel.h, field for field: how many places of eight bytes each takes.
@@ -62,50 +61,8 @@ def absence() -> str:
 @cache
 def _search() -> tuple[ctypes.CDLL | None, str]:
     """Return the first build that can be used, and what was found before it."""
-    found = "its kernel was not built"
-    for name in _instruction_sets():
-        spec = importlib.util.find_spec(f"{__package__}._kernel_{name}")
-        if spec is None or spec.origin is None:
-            continue
-        try:
-            library = ctypes.CDLL(spec.origin)
-        except OSError as error:
-            logger.warning("the compiled kernel %s cannot be loaded: %s", spec.origin, error)
-            found = f"its kernel {spec.origin} cannot be loaded"
-            continue
-        theirs, ours = _interface(library), (_VERSION, _STRUCT.size)
-        if theirs != ours:
-            if "another version" not in found:  # one warning for all builds of an installation
-                found = (
-                    f"its kernel {spec.origin} was built from another version of its source "
-                    f"(interface {theirs}, needed {ours}); build it anew in the folder of the "
-                    f"source with {_REMEDY}"
-                )
-                logger.warning("the compiled form is not used: %s", found)
-            continue
-        for kind in ("forward", "backward"):
-            for suffix in ("f32", "f64"):
-                function = getattr(library, f"plastic_{kind}_{suffix}")
-                function.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]
-                function.restype = ctypes.c_int
-        return library, found
-    return None, found
-
-
-def _interface(library: ctypes.CDLL) -> tuple[int, int]:
-    """Return version and size of the struct that a build takes; zeros if it does not say."""
-    try:
-        version = ctypes.c_int64.in_dll(library, "plastic_problem_version")
-        size = ctypes.c_int64.in_dll(library, "plastic_problem_size")
-    except ValueError:
-        return 0, 0
-    return version.value, size.value
-
-
-def _instruction_sets() -> list[str]:
-    best = torch.backends.cpu.get_cpu_capability().lower()
-    order = ["avx512", "avx2", "default"]
-    return order[order.index(best) :] if best in order else ["default"]
+    kinds = [f"plastic_{kind}_{each}" for kind in ("forward", "backward") for each in _SUFFIXES]
+    return find(f"{__package__}._kernel", SYMBOL, (_VERSION, _STRUCT.size), kinds)
 
 
 class Problem:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from agents import Gradient, Hebbian, PlasticNetwork
+from agents import Gradient, Hebbian, PlasticNetwork, builds
 from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.cpu import library
 
@@ -106,7 +106,7 @@ def test_what_it_cannot_do_falls_to_the_closed_form():
 def test_without_a_build_everything_still_computes(monkeypatch):
     x = sequence(2, 5)
     expected, _ = network()(x)
-    monkeypatch.setattr(library, "_instruction_sets", list)
+    monkeypatch.setattr(builds, "_instruction_sets", list)
     library._search.cache_clear()
     monkeypatch.setattr(library, "_search", library._search.__wrapped__)
     net = network()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from agents import Gradient, Hebbian, PlasticNetwork
+from agents.builds import interface_of
 from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.cpu import library
 
@@ -91,14 +92,15 @@ def test_a_build_of_another_version_is_not_used(monkeypatch, caplog, found_anew,
 
 
 def test_a_library_that_does_not_say_its_version_has_none():
-    assert library._interface(ctypes.CDLL(None)) == (0, 0)
+    assert interface_of(ctypes.CDLL(None), library.SYMBOL) == (0, 0)
 
 
 @needs_kernel
 def test_every_build_says_what_it_was_built_from():
-    builds = list(Path(library.__file__).parent.glob("_kernel_*.so"))
+    paths = Path(library.__file__).parent.glob("_kernel_*.so")
     expected = library._VERSION, library._STRUCT.size
-    assert {library._interface(ctypes.CDLL(str(path))) for path in builds} == {expected}
+    found = {interface_of(ctypes.CDLL(str(path)), library.SYMBOL) for path in paths}
+    assert found == {expected}
 
 
 # The kernel fills all memory that is made for it, and reads none before: with the fixture

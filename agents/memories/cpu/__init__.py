@@ -1,0 +1,1 @@
+"""The compiled form of the memories: a kernel in C for the CPU."""

@@ -19,7 +19,7 @@ demo: $(VENV)/run.stamp  ## train plastic networks, memories and an ordinary net
 	$(BIN)/plastic demo $(ARGS)
 
 test: $(VENV)/dev.stamp  ## run the tests (about five minutes)
-	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(VENV)/slow.stamp  ## run the tests that take longer
 	$(BIN)/python -m pytest -n 2 -m "slow and not gpu" --timeout 3600 $(ARGS)

@@ -1,8 +1,8 @@
 """Builds the compiled form; everything else is in pyproject.toml.
 
-The kernels are plain C without any Python in them, loaded by `agents.builds`. Each is built once for
-every instruction set that the compiler knows, and the best one is chosen when it is loaded, so that
-an installation can be moved to another machine. Each build is optional: without a compiler the
+The kernels are plain C without any Python in them, loaded by `agents.builds`. Each is built once
+for every instruction set that the compiler knows, and the best one is chosen when it is loaded, so
+that an installation can be moved to another machine. Each build is optional: without a compiler the
 package installs all the same and computes in pure PyTorch. What was built before of one that fails
 is taken away: it is of another source.
 """

@@ -1,7 +1,8 @@
 """Small random cases of the associative memories, in every form: what `benchmarks.parity` compares.
 
-A memory is computed step by step by its equation (`naive`), over the whole sequence (`sequence`),
-and by the formulas of the papers in NumPy (`numpy`), which gives reads and the final state alone.
+A memory is computed step by step by its equation (`naive`), over the whole sequence in PyTorch
+(`sequence`) and in C (`compiled`, where it is built and knows the memory), and by the formulas of
+the papers in NumPy (`numpy`), which gives reads and the final state alone.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.memories import naive
+from agents.memories.cpu import form as cpu
 from agents.memories.updates import (
     Attention,
     AttentionState,
@@ -62,6 +64,9 @@ def memory_cases() -> Iterator[tuple[str, Results, dict[str, Results]]]:
             "sequence": results(update, update, parts, state, starts),
             "numpy": numpy_results(update, write, state, starts),
         }
+        projected = together(update, parts)
+        if cpu.obstacle(update, projected, state) is None:
+            forms["compiled"] = results(update, in_c(update, projected), parts, state, starts)
         words = f"{name} {steps} steps" + (" begun resets" if begun else "")
         yield words, results(update, step_by_step(update), parts, state, starts), forms
 
@@ -109,6 +114,24 @@ def some_starts(steps: int, batch: int = BATCH, share: float = 0.2) -> Tensor:
 def step_by_step(update: Update) -> Callable[..., tuple[Tensor, Any]]:
     """Return a function that computes what an update does, by its equation."""
     return lambda *args: naive.run(update, *args)
+
+
+def together(update: Update, parts: list[Tensor]) -> Tensor:
+    """Return parts of `problem` as the maps of a layer make them, [B, T, …]."""
+    k, q, v, strength, gate = parts
+    scalars = [strength, gate] if update.gated else [strength]
+    pieces = [k, q, v, *(scalar.unsqueeze(-1) for scalar in scalars)]
+    return torch.cat([piece.transpose(1, 2).flatten(2) for piece in pieces], dim=-1)
+
+
+def in_c(update: Update, projected: Tensor) -> Callable[..., tuple[Tensor, Any]]:
+    """Return a function that computes what an update does, in C, of what a layer makes."""
+
+    def compute(_: Write, state: Any, starts: Tensor | None) -> tuple[Tensor, Any]:
+        reads, final = cpu.run(update, projected, state, starts)
+        return reads.view(*reads.shape[:2], update.heads, -1).transpose(1, 2), final
+
+    return compute
 
 
 def results(

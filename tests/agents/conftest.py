@@ -1,11 +1,14 @@
 """Small networks, states and inputs in float64, and fixtures that run a test in every variant."""
 
+from functools import cache
+
 import pytest
 import torch
 
 from agents import PlasticNetwork
 from agents.plastic.cells import CELLS
 from agents.plastic.network import FORMS
+from agents.plastic.ops.cpu import library
 from agents.plastic.rules import RULES
 
 
@@ -29,19 +32,43 @@ def plastic_rule_class(request):
     return RULES[request.param]
 
 
-def pytest_collection_modifyitems(items):
-    """Leave most pairs of a rule and a cell to the slow tests.
+def pytest_collection_modifyitems(config, items):
+    """Leave most pairs of a rule and a cell to the slow tests, and out what a form cannot compute.
 
-    Each is tried with the RNN, or the gradient rule; the compiled form has pairs of its own.
+    Each is tried with the RNN, or the gradient rule; in the literal form, which is slow, each rule
+    with one cell; the compiled form has few pairs.
     """
+    kept, impossible = [], []
     for item in items:
         chosen = getattr(getattr(item, "callspec", None), "params", {})
         rule = chosen.get("rule_class", chosen.get("plastic_rule_class"))
-        cell = chosen.get("cell")
-        if rule is None or cell is None or cell == "rnn" or rule == "gradient":
-            continue
-        if chosen.get("form") != "compiled":
-            item.add_marker(pytest.mark.slow)
+        cell, form = chosen.get("cell"), chosen.get("form", chosen.get("fast_form"))
+        if rule in RULES and cell in CELLS:
+            if form == "compiled":
+                if not compiled(rule, cell):
+                    impossible.append(item)
+                    continue
+            elif not _is_fast(rule, cell, form):
+                item.add_marker(pytest.mark.slow)
+        kept.append(item)
+    if impossible:
+        config.hook.pytest_deselected(items=impossible)
+        items[:] = kept
+
+
+def _is_fast(rule, cell, form):
+    if form == "naive":
+        return list(CELLS)[list(RULES).index(rule) % len(CELLS)] == cell
+    return cell == "rnn" or rule == "gradient"
+
+
+@cache
+def compiled(rule, cell):
+    """Return whether the compiled form, if there is one, has a pair of a rule and a cell."""
+    return (
+        library.load() is None
+        or "compiled" in PlasticNetwork(1, 1, 2, cell, rule).supported_forms()
+    )
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 
 import numpy as np
@@ -86,3 +87,11 @@ class Malicious:
 
     def __reduce__(self):
         return os.system, (f"touch {self.target}",)
+
+
+def tar_of_cifar100(tmp_path, per_class=(1, 1)):
+    cifar100(tmp_path / "cifar-100-python", per_class)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.add(tmp_path / "cifar-100-python", "cifar-100-python")
+    return content.getvalue()

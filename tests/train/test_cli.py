@@ -57,10 +57,10 @@ def test_help_names_the_subcommands(command):
 
 def test_train_evaluate_and_plot_print_json_alone(command, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    process = run_process("train", *SMALL, "--out", folder.path, "--json")
-    assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout) == {"run": str(folder.path), **folder.metrics()[-1]}
-    assert process.stdout.count("\n") == 1
+    code, out = command("train", *SMALL, "--out", folder.path, "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": str(folder.path), **folder.metrics()[-1]}
+    assert out.count("\n") == 1
 
     code, out = command("evaluate", folder.path, "--episodes", 4, "--seed", 3, "--json")
     result = json.loads(out)
@@ -159,22 +159,25 @@ def test_nothing_is_said_of_output_that_nobody_reads(tmp_path):
     assert "pipe" not in said
 
 
-def test_a_missing_stable_baselines3_is_told_in_one_line(make_rl_run, tmp_path):
-    """In processes of their own, in which it cannot be imported."""
+@pytest.mark.parametrize(
+    "words", [["train-rl", "--out", "run"], pytest.param(["evaluate"], marks=pytest.mark.slow)]
+)
+def test_a_missing_stable_baselines3_is_told_in_one_line(make_rl_run, tmp_path, words):
+    """In a process of its own, in which it cannot be imported."""
     (tmp_path / "stable_baselines3.py").write_text("raise ImportError('it is not installed')")
-    run = make_rl_run()
+    words = [*words, make_rl_run().path] if words == ["evaluate"] else words
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import train.cli; train.cli.main()"
-    for arguments in (["train-rl", "--out", tmp_path / "run"], ["evaluate", run.path]):
-        process = subprocess.run(
-            [sys.executable, "-c", start, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert (process.returncode, process.stdout) == (1, "")
-        assert process.stderr.startswith("ERROR agents.sb3 needs Stable-Baselines3: pip install")
-        assert process.stderr.count("\n") == 1
+    process = subprocess.run(
+        [sys.executable, "-c", start, *map(str, words)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("ERROR agents.sb3 needs Stable-Baselines3: pip install")
+    assert process.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -254,16 +257,6 @@ def test_an_error_of_a_process_goes_to_stderr_without_a_traceback(tmp_path):
     assert (process.returncode, process.stdout) == (1, "")
     assert f"{tmp_path / 'absent'} is no run folder" in process.stderr
     assert "Traceback" not in process.stderr
-
-
-def test_missing_images_are_told_on_stderr_without_a_traceback(tmp_path):
-    options = ("--source", "omniglot", "--root", tmp_path, "--out", tmp_path / "run")
-    process = run_process("train", "--task", "few-shot", *options)
-    assert (process.returncode, process.stdout) == (1, "")
-    assert str(tmp_path) in process.stderr
-    assert "images_background" in process.stderr
-    assert "Traceback" not in process.stderr
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,12 @@ def on_meta(monkeypatch):
 @pytest.mark.usefixtures("on_meta")
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"core": "gru"}, {"task": "few-shot"}, {"task": "few-shot", "core": "prototypical"}],
+    [
+        {},
+        pytest.param({"core": "gru"}, marks=pytest.mark.slow),
+        pytest.param({"task": "few-shot"}, marks=pytest.mark.slow),
+        {"task": "few-shot", "core": "prototypical"},
+    ],
     ids=str,
 )
 def test_supervised_training_goes_to_the_device_and_on_from_there(make_config, tmp_path, settings):
@@ -149,7 +154,7 @@ def test_supervised_training_goes_to_the_device_and_on_from_there(make_config, t
 
 @pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter")
 @pytest.mark.usefixtures("on_meta")
-@pytest.mark.parametrize("core", ["plastic", "lstm"])
+@pytest.mark.parametrize("core", [pytest.param("plastic", marks=pytest.mark.slow), "lstm"])
 def test_agents_learn_and_play_on_the_device(make_rl_config, tmp_path, core):
     config, folder = (
         make_rl_config(core=core, schedule="constant", steps=96),

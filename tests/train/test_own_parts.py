@@ -302,17 +302,17 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
     ],
     ids=["task", "core", "rule", "cell"],
 )
+@pytest.mark.parametrize("reinforce", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_examples_are_trained_from_an_empty_folder(
-    command, tmp_path, monkeypatch, supervised, reinforced
+    command, tmp_path, monkeypatch, supervised, reinforced, reinforce
 ):
     for path in EXAMPLES.glob("own_*.py"):
         shutil.copy(path, tmp_path)
         monkeypatch.delitem(sys.modules, path.stem, raising=False)
     monkeypatch.chdir(tmp_path)
-    assert command("train", *SMALL, *supervised, "--out", "one")[0] == 0
-    assert command("evaluate", "one", "--episodes", 4)[0] == 0
-    assert command("train-rl", *SMALL_RL, *reinforced, "--out", "two")[0] == 0
-    assert command("evaluate", "two", "--episodes", 4)[0] == 0
+    words = ["train-rl", *SMALL_RL, *reinforced] if reinforce else ["train", *SMALL, *supervised]
+    assert command(*words, "--out", "run")[0] == 0
+    assert command("evaluate", "run", "--episodes", 4)[0] == 0
     for name in [name for name in sys.modules if name.startswith("own_")]:
         del sys.modules[name]
     gym.registry.pop("Recall-v0", None)

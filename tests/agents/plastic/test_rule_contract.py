@@ -8,7 +8,7 @@ import torch
 
 from agents import FastWeights, Gradient, Hebbian, PlasticNetwork, Rule, Write
 from agents.plastic.rules import RULES, is_exactly
-from benchmarks.parity import relative_error, run_case
+from tests.agents.plastic.comparison import differences, numbers
 
 
 @pytest.fixture(scope="module", params=["closed", "naive"])
@@ -77,13 +77,9 @@ class InFull(Rule):
 @pytest.mark.parametrize("weight_clip", [None, 0.05])
 def test_factors_and_full_directions_are_written_alike(max_norm, weight_clip, cell, make_net, x):
     settings = {"base_eta": 0.4, "max_norm": max_norm, "weight_clip": weight_clip}
-    target, results = torch.zeros(3, 8, 2).double(), []
-    for kind in (InFull, Gradient):
-        net = make_net(cell, kind(**settings))
-        results.append(run_case(net, "closed", x, target, net.initial_state(3)))
-    assert results[0].keys() == results[1].keys()
-    for name, value in results[0].items():
-        assert relative_error(value, results[1][name]) < 1e-11, name
+    rules = (InFull(**settings), Gradient(**settings))
+    full, factors = (numbers(make_net(cell, rule), "closed", x) for rule in rules)
+    assert differences(full, factors, 1e-11) == {}
 
 
 @dataclass(frozen=True, kw_only=True)

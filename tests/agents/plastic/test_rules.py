@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from agents import Gradient, Hebbian, NonPlastic, PlasticNetwork
+from agents import Gradient, Hebbian, PlasticNetwork
 from agents.plastic.rules import clip_scale, inner_loss
 
 LITERAL_WRITE = {
@@ -240,9 +240,10 @@ def test_rules_compare_by_value_and_cannot_be_changed():
         Gradient().base_eta = 1.0
 
 
-def test_only_the_gradient_rule_writes_biases():
-    assert (Gradient.writes_bias, Hebbian.writes_bias, NonPlastic.writes_bias) == (1, 0, 0)
-    assert (Gradient.plastic, Hebbian.plastic, NonPlastic.plastic) == (1, 1, 0)
+def test_a_rule_writes_weights_and_biases_if_it_says_so(rule_class, cell, form, make_net, x):
+    fast = make_net(cell, rule_class(base_eta=0.5), form=form)(x)[1].fast.values()
+    assert any(layer.weight.any() for layer in fast) == rule_class.plastic
+    assert any(layer.bias.any() for layer in fast) == rule_class.writes_bias
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,16 +14,9 @@ SAMPLE = "აאⵣ"  # three scripts; in 12, 4 and 2 faces
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("glyphs")
-
-
-@pytest.fixture(scope="module")
-def splits(folder):
-    """The classes of every split, in a cache of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(cache.FOLDER_VARIABLE, str(folder))
-        return {split: Glyphs().load(split) for split in SPLITS}
+def splits():
+    """The classes of every split, drawn by this run of the tests."""
+    return {split: Glyphs().load(split) for split in SPLITS}
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_the_copy_oracle_makes_no_mistake(kwargs):
 def test_the_cue_oracle_pays_only_for_cues_never_shown(kwargs, optimum):
     task = make_task("PlasticCueReward-v0", **kwargs)
     assert task.optimal_score == pytest.approx(optimum)
-    episodes = task.sample_episodes(2500, seed=41)
+    episodes = task.sample_episodes(1000, seed=41)
     assert_scores(per_episode(task.oracle(episodes.observations), episodes), optimum)
 
 

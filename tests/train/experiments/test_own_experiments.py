@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-import train.experiments.command as command_module
-from tests.train.tiny_experiments import NOISE, STEPS, HereExecutor, rl_experiment
+from tests.train.tiny_experiments import NOISE, STEPS, rl_experiment
 from train.experiments import own, published
-from train.experiments.job import score
 from train.experiments.networks import with_networks
 from train.experiments.own import find_experiment
 from train.runs.run_folder import RunFolder
@@ -65,13 +63,10 @@ class Average(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def declared(monkeypatch):
-    """Declare a tiny experiment of each kind, and run jobs here, scored on few episodes."""
-    experiments = {"tiny": NOISE, "maze": rl_experiment(lesson=False)}
-    monkeypatch.setattr(published, "EXPERIMENTS", experiments)
+def tiny_experiments(declared, here, monkeypatch):
+    """Declare a tiny experiment of each kind, and run jobs here."""
+    declared(NOISE, rl_experiment(lesson=False))
     monkeypatch.setattr(own, "_asked", set())
-    monkeypatch.setattr(command_module, "LocalProcesses", lambda _: HereExecutor())
-    monkeypatch.setattr("train.experiments.job.score", lambda folder: score(folder, 20))
 
 
 @pytest.fixture

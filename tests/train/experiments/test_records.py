@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import train.experiments.command as command_module
-from tests.train.tiny_experiments import NOISE, HereExecutor, few_shot_experiment, rl_experiment
-from train.experiments import published
-from train.experiments.job import score
+from tests.train.tiny_experiments import NOISE, few_shot_experiment, rl_experiment
 from train.experiments.reports.page import page_text, write_page
 from train.experiments.reports.records import (
     RunRecord,
@@ -24,17 +21,7 @@ ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "results"
 
 
-@pytest.fixture(autouse=True)
-def here(monkeypatch):
-    """Run jobs in this process, scored on few episodes."""
-    monkeypatch.setattr(command_module, "LocalProcesses", lambda _: HereExecutor())
-    monkeypatch.setattr("train.experiments.job.score", lambda folder: score(folder, 20))
-
-
-@pytest.fixture
-def declared(monkeypatch):
-    """Return a function that declares experiments in place of the published ones."""
-    return lambda *each: monkeypatch.setattr(published, "EXPERIMENTS", {e.name: e for e in each})
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture

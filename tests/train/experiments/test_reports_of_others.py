@@ -156,7 +156,7 @@ KEYS = {
 }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(list(KEYS)), number=st.integers(0, 9), value=VALUES)
 @example(name="test.json", number=0, value=10**400)
 @example(name="test.json", number=1, value=[1.0] * 5)

@@ -1,6 +1,7 @@
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.image
 import numpy as np
@@ -18,8 +19,8 @@ def curve(label, steps, scores, eta=None):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
-    """The curves of the last figure."""
+def drawn(monkeypatch, figures):
+    """The curves of the last figure, which is not written."""
     found = []
 
     def record(axis, curves):
@@ -38,7 +39,21 @@ def figures(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("task", ["copy", "cue-reward", "few-shot", "regression"])
+@pytest.fixture
+def make_short_agent(make_rl_run):
+    """Return a function that makes runs with a single update and an evaluation before and after."""
+    return partial(make_rl_run, steps=48, eval_every=48)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param("copy", marks=pytest.mark.slow),
+        "cue-reward",
+        "few-shot",
+        pytest.param("regression", marks=pytest.mark.slow),
+    ],
+)
 def test_a_figure_is_drawn_for_every_task(make_run, tmp_path, task):
     path = tmp_path / "new" / "curves.png"
     assert plot_runs([make_run(task=task), make_run(task=task, rule="none")], path) == path
@@ -46,12 +61,13 @@ def test_a_figure_is_drawn_for_every_task(make_run, tmp_path, task):
     assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 20
 
 
-def test_the_figure_of_a_run_without_plasticity_has_no_rates(make_run, tmp_path, drawn):
-    one = plot_runs([make_run(rule="none")], tmp_path / "none.png")
-    both = plot_runs([make_run(rule="none"), make_run()], tmp_path / "both.png")
+def test_the_figure_of_a_run_without_plasticity_has_no_rates(make_run, tmp_path, drawn, figures):
+    plot_runs([make_run(rule="none")], tmp_path / "none.png")
+    plot_runs([make_run(rule="none"), make_run()], tmp_path / "both.png")
     assert [c.eta is None for c in drawn] == [True, False]
-    widths = [matplotlib.image.imread(path).shape[1] for path in (one, both)]
-    assert widths[0] < widths[1]
+    one, both = figures
+    assert len(one.axes) < len(both.axes)
+    assert one.get_figwidth() < both.get_figwidth()
 
 
 def test_seeds_are_joined_and_other_networks_are_not(make_run, tmp_path, drawn):
@@ -174,16 +190,18 @@ def test_agents_in_a_foreign_environment_are_drawn_by_their_return(make_rl_run, 
     assert axes.get_ylabel() == "return of an episode"
 
 
-@pytest.mark.parametrize("env", ["PlasticCueReward-v0", "CartPole-v1"])
+@pytest.mark.parametrize(
+    "env", ["PlasticMaze-v0", pytest.param("CartPole-v1", marks=pytest.mark.slow)]
+)
 def test_a_figure_of_agents_is_written(make_rl_run, tmp_path, env):
     path = plot_runs([make_rl_run(env)], tmp_path / "new" / "curves.png")
     pixels = matplotlib.image.imread(path)
     assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 20
 
 
-def test_seeds_of_agents_are_joined_and_other_agents_are_not(make_rl_run, tmp_path, drawn):
-    runs = [make_rl_run(), make_rl_run(seed=1), make_rl_run(core="lstm")]
-    runs += [make_rl_run(previous_action_reward=False), make_rl_run(hidden_size=9)]
+def test_seeds_of_agents_are_joined_and_other_agents_are_not(make_short_agent, tmp_path, drawn):
+    runs = [make_short_agent(), make_short_agent(seed=1), make_short_agent(core="lstm")]
+    runs += [make_short_agent(previous_action_reward=False), make_short_agent(hidden_size=9)]
     plot_runs([*runs, runs[0]], tmp_path / "curves.png")  # one is named twice
     assert [c.label for c in drawn] == [
         "hebbian rnn 6",
@@ -204,14 +222,17 @@ def test_seeds_of_agents_are_joined_and_other_agents_are_not(make_rl_run, tmp_pa
         ({"base_eta": 0.5}, ["base_eta=0.1", "base_eta=0.5"]),
     ],
 )
-def test_settings_in_which_agents_differ_are_named(make_rl_run, tmp_path, drawn, change, labels):
-    plot_runs([make_rl_run(), make_rl_run(**change, seed=1)], tmp_path / "curves.png")
+def test_settings_in_which_agents_differ_are_named(
+    make_short_agent, tmp_path, drawn, change, labels
+):
+    plot_runs([make_short_agent(), make_short_agent(**change, seed=1)], tmp_path / "curves.png")
     assert [c.label for c in drawn] == [f"hebbian rnn 6, {label}" for label in labels]
 
 
-def test_settings_that_only_plastic_agents_have_name_no_others(make_rl_run, tmp_path, drawn):
-    runs = [make_rl_run(extra_dim=1), make_rl_run(extra_dim=2), make_rl_run(core="gru")]
-    plot_runs([*runs, make_rl_run(core="gru", seed=1)], tmp_path / "curves.png")
+def test_settings_that_only_plastic_agents_have_name_no_others(make_short_agent, tmp_path, drawn):
+    runs = [make_short_agent(extra_dim=size) for size in (1, 2)]
+    runs += [make_short_agent(core="gru", seed=seed) for seed in (0, 1)]
+    plot_runs(runs, tmp_path / "curves.png")
     assert [c.label for c in drawn] == [
         "hebbian rnn 6, extra_dim=1",
         "hebbian rnn 6, extra_dim=2",

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.sb3 import RecurrentPPO
+from tests.train.spread import spread
 from train.reinforcement import training as reinforcement
 from train.reinforcement.environments import make_vec
 from train.reinforcement.training import train_agent
@@ -94,7 +95,7 @@ def test_the_return_in_training_is_that_of_the_episodes_since_the_evaluation_bef
 
 def test_every_part_of_a_run_has_luck_of_its_own(make_rl_run):
     """The agent stays as it is, the episodes differ; those of the evaluations do not."""
-    run = make_rl_run(learning_rate=1e-12, n_steps=60, steps=1_440, eval_every=480)
+    run = make_rl_run(learning_rate=1e-12, n_steps=36, steps=432, eval_every=144)
     records = run.metrics()
     assert len({record["train_return"] for record in records}) == 4
     assert len({record["val_score"] for record in records}) == 1
@@ -110,7 +111,7 @@ def test_the_same_seed_makes_the_same_run_and_another_does_not(
     assert make_rl_run(seed=1).metrics() != first.metrics()
 
 
-@pytest.mark.parametrize("updates", range(6))
+@pytest.mark.parametrize("updates", spread(range(6), {0, 3}))
 def test_a_run_cut_off_before_any_update_ends_as_if_it_had_not_been(
     make_rl_config, make_rl_run, tmp_path, interrupt, assert_same_agents, updates
 ):
@@ -123,7 +124,7 @@ def test_a_run_cut_off_before_any_update_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("name", ["save_model", "append"])
-@pytest.mark.parametrize("count", range(6))
+@pytest.mark.parametrize("count", spread(range(6), {1, 4}))
 def test_a_run_cut_off_while_it_writes_ends_as_if_it_had_not_been(
     make_rl_config, make_rl_run, tmp_path, interrupt, assert_same_agents, name, count
 ):
@@ -142,9 +143,9 @@ def test_a_run_cut_off_while_it_writes_ends_as_if_it_had_not_been(
     "settings",
     [
         {"rule": "gradient", "cell": "lstm"},
-        {"core": "lstm", "schedule": "constant"},
-        {"core": "mlp", "previous_action_reward": False},
-        {"env": "PlasticCueReward-v0"},
+        pytest.param({"core": "lstm", "schedule": "constant"}, marks=pytest.mark.slow),
+        pytest.param({"core": "mlp", "previous_action_reward": False}, marks=pytest.mark.slow),
+        pytest.param({"env": "PlasticCueReward-v0"}, marks=pytest.mark.slow),
         {"env": "CartPole-v1"},
     ],
     ids=str,
@@ -176,6 +177,7 @@ def test_a_folder_with_settings_only_starts_from_the_beginning(
     assert_same_agents(folder, make_rl_run())
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_and_ends_as_if_it_had_not_been(
     make_rl_config, tmp_path, assert_same_agents
 ):
@@ -299,7 +301,7 @@ def test_an_agent_of_another_form_is_not_started_from(make_rl_config, make_rl_ru
     assert not folder.path.exists()
 
 
-@pytest.mark.parametrize("first", [48, 96, 144])
+@pytest.mark.parametrize("first", spread([48, 96, 144], {48}))
 def test_a_run_with_more_steps_ends_as_if_it_had_had_them_from_the_start(
     make_rl_run, command, assert_same_agents, first
 ):

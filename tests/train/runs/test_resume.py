@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 import train.supervised.training as supervised
+from tests.train.spread import spread
 from train.runs import folder as folder_module
 from train.runs.run_folder import RunFolder
 from train.supervised.config import TrainConfig
@@ -24,7 +25,7 @@ def interrupt(interrupted):
     return partial(interrupted, train_network)
 
 
-@pytest.mark.parametrize("steps", range(7))
+@pytest.mark.parametrize("steps", spread(range(7), {0, 2, 3, 6}))
 def test_a_run_cut_off_after_any_step_ends_as_if_it_had_not_been(
     make_config, make_run, tmp_path, interrupt, assert_same_run, steps
 ):
@@ -36,7 +37,7 @@ def test_a_run_cut_off_after_any_step_ends_as_if_it_had_not_been(
     assert record == whole.metrics()[-1]
 
 
-@pytest.mark.parametrize("count", range(1, 6))
+@pytest.mark.parametrize("count", spread(range(1, 6), {1, 4}))
 def test_a_run_cut_off_while_it_saves_ends_as_if_it_had_not_been(
     make_config, make_run, tmp_path, interrupt, assert_same_run, count
 ):
@@ -60,12 +61,13 @@ def test_a_run_cut_off_in_its_first_validation_starts_over(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"rule": "hebbian", "cell": "lstm"},
-        {"rule": "none", "cell": "lstm"},
-        {"schedule": "cosine"},
-        {"task": "few-shot", "augment": True},
-        {"task": "few-shot", "core": "prototypical"},
-        {"task": "few-shot", "encoder": "resnet12", "filters": 1},  # it drops at random
+        {"rule": "hebbian", "cell": "lstm", "schedule": "cosine"},
+        pytest.param({"rule": "none", "cell": "lstm"}, marks=pytest.mark.slow),
+        {"task": "few-shot", "core": "prototypical", "augment": True},
+        pytest.param({"task": "few-shot", "augment": True}, marks=pytest.mark.slow),
+        pytest.param(  # it drops at random
+            {"task": "few-shot", "encoder": "resnet12", "filters": 1}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )
@@ -79,10 +81,14 @@ def test_a_run_may_be_cut_off_again_and_again(
     assert_same_run(folder, make_run(**settings, **SETTINGS))
 
 
-@pytest.mark.parametrize("fine_tune", [False, True])
+@pytest.mark.parametrize(
+    ("fine_tune", "elsewhere"),
+    [(False, False), (True, False), pytest.param(False, True, marks=pytest.mark.slow)],
+)
 def test_a_run_with_the_encoder_of_another_goes_on_without_the_other(
-    make_config, make_run, tmp_path, interrupt, assert_same_run, encoder_run, fine_tune
+    make_config, tmp_path, interrupt, assert_same_run, encoder_run, fine_tune, elsewhere
 ):
+    """Also in a process that never saw the other."""
     other = RunFolder(shutil.copytree(encoder_run.path, tmp_path / "other"))
     settings = {"task": "few-shot", "fine_tune": fine_tune, **SETTINGS}
     config = make_config(encoder_run=str(other.path), **settings)
@@ -91,14 +97,14 @@ def test_a_run_with_the_encoder_of_another_goes_on_without_the_other(
     interrupt(config, folder, supervised._Training, "_train_step", 4)
     shutil.rmtree(other.path)
     interrupt(config, folder, supervised._Training, "_train_step", 2, resume=True)
-    if fine_tune:
-        train_network(folder.config(), folder, resume=True, progress=False)
+    if elsewhere:
+        assert start_process(folder).wait() == 0
     else:
-        assert start_process(folder).wait() == 0  # one that never saw the other
+        train_network(folder.config(), folder, resume=True, progress=False)
     assert_same_run(folder, whole)
 
 
-@pytest.mark.parametrize("fine_tune", [False, True])
+@pytest.mark.parametrize("fine_tune", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_cut_off_before_its_first_checkpoint_takes_the_encoder_of_the_other_again(
     make_config, make_run, tmp_path, interrupt, assert_same_run, encoder_run, fine_tune
 ):
@@ -211,8 +217,12 @@ def test_an_option_that_equals_its_default_is_refused_too(run, command, caplog):
     assert "cannot be combined with --seed" in caplog.text
 
 
-@pytest.mark.parametrize("first", [3, 5, 6])
-@pytest.mark.parametrize("settings", [{}, {"learning_rate": 0.1, "seed": 2}], ids=str)
+@pytest.mark.parametrize("first", spread([3, 5, 6], {3, 5}))
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({}, marks=pytest.mark.slow), {"learning_rate": 0.1, "seed": 2}],
+    ids=str,
+)
 def test_a_run_with_more_steps_ends_as_if_it_had_had_them_from_the_start(
     make_config, make_run, tmp_path, command, assert_same_run, first, settings
 ):
@@ -225,7 +235,7 @@ def test_a_run_with_more_steps_ends_as_if_it_had_had_them_from_the_start(
     assert_same_run(folder, whole)
 
 
-@pytest.mark.parametrize("count", range(4))
+@pytest.mark.parametrize("count", spread(range(4), {0, 2}))
 def test_a_run_that_is_cut_off_with_more_steps_goes_on_with_them(
     make_config, make_run, tmp_path, interrupt, assert_same_run, monkeypatch, count
 ):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import train.supervised.training as supervised
+from tests.train.supervised.one_step import one_step
 from train.runs.run_folder import RunFolder
 from train.supervised.batches import whole
 from train.supervised.distributed import ALONE, Processes, launched
@@ -88,6 +89,7 @@ def test_two_processes_have_the_gradient_of_one_with_the_joint_batch(steps, case
                 torch.testing.assert_close(other, gradient, rtol=1e-9, atol=1e-14, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*CASES, "normalised"])
 def test_both_processes_take_the_same_step(steps, case):
     first, second = (steps[case][who] for who in BOTH)
@@ -96,15 +98,38 @@ def test_both_processes_take_the_same_step(steps, case):
         assert torch.equal(parameter, second["parameters"][name]), name
 
 
+@pytest.mark.slow
 def test_each_process_draws_noise_of_its_own(steps):
     assert len({steps["normalised"][who]["seed"] for who in (ONE, *BOTH)}) == 3
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_in_one_process_stops_both(steps):
     for who in (ONE, *BOTH):
         assert "stopped at step 0: the training loss is nan" in steps["spoiled"][who]["error"]
         parameters = steps["spoiled"][who]["parameters"]
         assert all(parameter.isfinite().all() for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("case", ["gradient-scored", "hebbian-lstm"])
+def test_the_gradients_of_both_shares_have_that_of_the_joint_batch_as_mean(
+    make_config, tmp_path, monkeypatch, case
+):
+    """Without processes: only who averages them is left out."""
+    monkeypatch.setattr(Processes, "parallel", lambda self, network: network)
+    monkeypatch.setattr(Processes, "mean", lambda self, value: value.detach())
+    monkeypatch.setattr(Processes, "on_first", lambda self, call, *args, **kw: call(*args, **kw))
+    path = tmp_path / f"{case}.json"
+    path.write_text(make_config(**CASES[case], max_grad_norm=1e9).to_json())
+    joint, *shares = (one_step(path, tmp_path, Processes(*who)) for who in (ONE, *BOTH))
+    assert shares[0]["loss"] != shares[1]["loss"]
+    assert sum(share["loss"] for share in shares) / 2 == pytest.approx(joint["loss"], rel=1e-12)
+    for name, gradient in joint["gradients"].items():
+        both = [share["gradients"][name] for share in shares]
+        assert (gradient is None) == (None in both), name
+        if gradient is not None:
+            mean = (both[0] + both[1]) / 2
+            torch.testing.assert_close(mean, gradient, rtol=1e-9, atol=1e-14, msg=name)
 
 
 @pytest.mark.parametrize("task", ["copy", "cue-reward", "few-shot", "regression"])

@@ -8,6 +8,7 @@ import torch
 from agents import Gradient, Hebbian, PlasticNetwork, builds
 from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.cpu import library
+from tests.agents.plastic.comparison import numbers
 
 needs_kernel = pytest.mark.skipif(library.load() is None, reason="the kernel was not built")
 
@@ -54,7 +55,7 @@ def test_gradients_are_those_of_finite_differences(rule, cell):
 @needs_kernel
 @pytest.mark.parametrize("rule", ["gradient", "hebbian"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_threads_change_nothing_but_the_order_of_sums(monkeypatch, numbers, rule, cell):
+def test_threads_change_nothing_but_the_order_of_sums(monkeypatch, rule, cell):
     net, x = network(rule, cell), sequence(7, 9)
     starts = torch.rand(7, 9, generator=torch.Generator().manual_seed(3)) < 0.2
     alone = numbers(net, "compiled", x, starts)
@@ -66,7 +67,7 @@ def test_threads_change_nothing_but_the_order_of_sums(monkeypatch, numbers, rule
 
 @needs_kernel
 @pytest.mark.parametrize("steps", [1, 2, 16, 17, 50])
-def test_segments_of_the_backward_pass_join_without_a_seam(numbers, steps):
+def test_segments_of_the_backward_pass_join_without_a_seam(steps):
     net, x = network(), sequence(2, steps)
     actual, expected = (numbers(net, form, x) for form in ("compiled", "closed"))
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
@@ -85,7 +86,7 @@ def test_gradient_of_the_state_alone_is_found():
 
 
 @needs_kernel
-def test_inputs_may_be_views(numbers):
+def test_inputs_may_be_views():
     net, x = network(), sequence(4, 6)
     base = numbers(net, "compiled", x)
     strided = x.transpose(0, 1).contiguous().transpose(0, 1)

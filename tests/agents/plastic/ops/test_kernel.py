@@ -14,6 +14,7 @@ from agents import Gradient, Hebbian, PlasticNetwork
 from agents.builds import interface_of
 from agents.plastic.ops.cpu import form as compiled
 from agents.plastic.ops.cpu import library
+from tests.agents.plastic.comparison import numbers
 
 needs_kernel = pytest.mark.skipif(library.load() is None, reason="the kernel was not built")
 HEADER = (Path(library.__file__).parent / "csrc" / "kernel.h").read_text()
@@ -128,7 +129,7 @@ def problem(rule, cell, encoder, steps, modulation, alpha="random"):
 @pytest.mark.parametrize("encoder", ["plastic", "module"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 @pytest.mark.parametrize("rule", RULES)
-def test_everything_is_filled(numbers, rule, cell, encoder, starts, steps, modulation):
+def test_everything_is_filled(rule, cell, encoder, starts, steps, modulation):
     net, x, state = problem(rule, cell, encoder, steps, modulation)
     mask = None
     if starts == "starts":  # at the first step, at the last, at both, and nowhere
@@ -168,7 +169,7 @@ def test_gradients_are_the_same_whichever_are_wanted(rule, wanted):
 @needs_kernel
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 @pytest.mark.parametrize("rule", RULES)
-def test_nothing_is_read_before_it_is_written(numbers, rule, cell):
+def test_nothing_is_read_before_it_is_written(rule, cell):
     """The kernel's own memory is filled with bytes of the C library's choice."""
     library_of_c = ctypes.CDLL(None)
     if not hasattr(library_of_c, "mallopt"):

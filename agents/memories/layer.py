@@ -31,15 +31,17 @@ class MemoryLayer(nn.Module):
     Args:
         features: Entries of z.
         update: The memory.
+        project: Makes of z, in the place of those maps, [k, q, v, logit of β (and of γ)], those of
+            all heads one after the other.
     """
 
-    def __init__(self, features: int, update: Update) -> None:
+    def __init__(self, features: int, update: Update, project: nn.Module | None = None) -> None:
         super().__init__()
         self.update = update
         heads = update.heads
         self._sizes = [2 * heads * update.key_size, heads * update.value_size]
         self._sizes += [heads] * (2 if update.gated else 1)
-        self.project = nn.Linear(features, sum(self._sizes))
+        self.project = nn.Linear(features, sum(self._sizes)) if project is None else project
         self._scale = math.log(update.largest_write)
 
     def writes(self, z: Tensor) -> Write:

@@ -153,7 +153,7 @@ CORES: dict[str, Factory] = {
     "label-hebbian": label_memory_factory("hebbian"),
     "label-delta": label_memory_factory("delta"),
     "label-mesa": label_memory_factory("mesa", ridge=1.0),
-    "label-attention": label_memory_factory("attention", kappa=0.1),
+    "label-attention": label_memory_factory("attention", kappa=0.5),
 }
 """Factories by name; from `prototypical` on they need an encoder of images."""
 

@@ -36,8 +36,8 @@ class LabelMemoryState(NamedTuple):
 class LabelMemory(ImageEmbedder):
     """Write labels under the embeddings of their images, and read those of other images.
 
-    With embeddings e: k = W e, q = U e, W and U started at the identity, so that learning starts at
-    the metric that the encoder was trained for; v is the label. Images without a label write
+    With embeddings e: k = q = W e, W started at the identity, so that learning starts at the metric
+    that the encoder was trained for and stays one; v is the label. Images without a label write
     nothing, those with one write before they read. Logits are τ o of what is read; of attention,
     whose o is a share for each label, τ log o. τ is learned.
 
@@ -200,9 +200,8 @@ class _Pairs(nn.Module):
     def __init__(self, size: int, largest_write: float) -> None:
         super().__init__()
         self.size = size
-        self.key, self.query = (nn.Linear(size, size, bias=False) for _ in range(2))
-        for part in (self.key, self.query):
-            nn.init.eye_(part.weight)
+        self.metric = nn.Linear(size, size, bias=False)
+        nn.init.eye_(self.metric.weight)
         # largest · σ(logit) = 1
         self.written = -math.log(largest_write - 1) if largest_write > 1 else _ALL
 
@@ -210,7 +209,7 @@ class _Pairs(nn.Module):
         labelled, embedding, label = z.tensor_split([self.size, 2 * self.size], dim=-1)
         none = (label == 0).all(dim=-1, keepdim=True)
         write = torch.full_like(label[..., :1], self.written).masked_fill(none, -_ALL)
-        return torch.cat([self.key(labelled), self.query(embedding), label, write], dim=-1)
+        return torch.cat([self.metric(labelled), self.metric(embedding), label, write], dim=-1)
 
 
 def label_memory_factory(update: str, **defaults: Any) -> Callable[..., LabelMemory]:

@@ -45,10 +45,8 @@ def test_attention_starts_as_the_prototypical_network():
 def test_attention_is_the_share_of_each_label_among_neighbours():
     memory = make("label-attention", kappa=0.3)
     inputs, label = episodes(memory, k_shot=2)
-    key, query = (part.weight for part in (memory.layer.project.key, memory.layer.project.query))
-    nn.init.normal_(key, generator=seeded())
-    nn.init.normal_(query, generator=seeded(1))
-    keys, queries = inputs["embedding"][:, :6] @ key.T, inputs["embedding"][:, 6:] @ query.T
+    metric = nn.init.normal_(memory.layer.project.metric.weight, generator=seeded())
+    keys, queries = (inputs["embedding"] @ metric.T).split([6, 3], dim=1)
     weights = (-0.3 * torch.cdist(queries, keys).square()).softmax(-1)
     expected = (weights @ label).log() / 0.3
     torch.testing.assert_close(memory(inputs)[0][:, 6:], expected)
@@ -159,7 +157,7 @@ def test_options_are_those_of_the_core_and_its_update():
         "match",
         "kappa",
     ]
-    assert core_options("label-attention")["kappa"].default == 0.1
+    assert core_options("label-attention")["kappa"].default == 0.5
 
 
 @pytest.mark.parametrize(

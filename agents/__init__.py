@@ -33,6 +33,7 @@ try:
     from agents.plastic.state import FastWeights, LSTMHidden, PlasticState, RNNHidden
     from agents.vision.encoders import Conv4, ResNet12, make_encoder
     from agents.vision.label_encoder import ImageEmbedder, ImageLabelEncoder
+    from agents.vision.label_memory import LabelMemory, LabelMemoryState
     from agents.vision.prototypes import Prototypes, PrototypicalNetwork
 except ImportError as _error:
     if not (_foreign or (_error.name or "").partition(".")[0] == "agents"):
@@ -66,6 +67,8 @@ __all__ = [
     "ImageLabelEncoder",
     "LSTMCell",
     "LSTMHidden",
+    "LabelMemory",
+    "LabelMemoryState",
     "LayerStep",
     "MemoryProbes",
     "MemoryState",

@@ -22,6 +22,7 @@ from agents.plastic.network import FormName, PlasticNetwork
 from agents.plastic.rules import Rule
 from agents.tensors import add_time_axis, check_generator, described
 from agents.tree import leaves
+from agents.vision.label_memory import label_memory_factory
 from agents.vision.prototypes import prototypical
 from plastic_envs.checks import check_bool, check_instance, check_int, shown
 
@@ -155,8 +156,12 @@ CORES: dict[str, Factory] = {
     "mesa": memory_factory("mesa"),
     "attention": memory_factory("attention"),
     "prototypical": prototypical,
+    "label-hebbian": label_memory_factory("hebbian"),
+    "label-delta": label_memory_factory("delta"),
+    "label-mesa": label_memory_factory("mesa", ridge=1.0),
+    "label-attention": label_memory_factory("attention", kappa=0.5),
 }
-"""Factories by name; `prototypical` needs an encoder of images."""
+"""Factories by name; from `prototypical` on they need an encoder of images."""
 
 
 def factory_of(core: str | Factory) -> Factory:

@@ -1,7 +1,7 @@
 """`AssociativeMemory`: a core whose memory is one of `agents.memories.updates`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -305,14 +305,32 @@ def memory_factory(update: str) -> Callable[..., AssociativeMemory]:
         return AssociativeMemory(input_size, update, **options)
 
     own = inspect.signature(AssociativeMemory).parameters.values()
-    kept = [p for p in own if p.name != "update" and p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = [*kept, *_settings(UPDATES[update]).values()]
-    factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        parameters, return_annotation=AssociativeMemory
-    )
+    declare(factory, update, [p for p in own if p.name != "update"], {})
+    return factory
+
+
+def declare(
+    factory: Callable[..., Any],
+    update: str,
+    own: Iterable[inspect.Parameter],
+    defaults: Mapping[str, Any],
+) -> None:
+    """Let the signature of a factory say what it takes, the settings of its update among it.
+
+    Args:
+        factory: Makes cores with the update, to whose settings it passes on what is not its own.
+        update: A name in `UPDATES`.
+        own: Parameters of the factory.
+        defaults: Of settings, in place of the update's.
+    """
+    kept = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    settings = _settings(UPDATES[update]).values()
+    more = [p.replace(default=defaults.get(p.name, p.default)) for p in settings]
+    made = inspect.signature(factory).return_annotation
+    signature = inspect.Signature([*kept, *more], return_annotation=made)
+    factory.__signature__ = signature  # type: ignore[attr-defined]
     factory.__name__ = factory.__qualname__ = update
     factory.__doc__ = UPDATES[update].__doc__
-    return factory
 
 
 def _settings(kind: type[Update]) -> dict[str, inspect.Parameter]:

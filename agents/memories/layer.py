@@ -33,12 +33,15 @@ class MemoryLayer(nn.Module):
     Args:
         features: Entries of z.
         update: The memory.
+        project: Makes of z, in the place of those maps, [k, q, v, logit of β (and of γ)], those of
+            all heads one after the other.
     """
 
-    def __init__(self, features: int, update: Update) -> None:
+    def __init__(self, features: int, update: Update, project: nn.Module | None = None) -> None:
         super().__init__()
         self.update = update
-        self.project = nn.Linear(features, sum(update.widths))
+        maps = nn.Linear(features, sum(update.widths)) if project is None else project
+        self.project: nn.Module = maps
         self.form: FormName = "auto"
 
     def step(
@@ -72,7 +75,7 @@ class MemoryLayer(nn.Module):
         obstacle = cpu.obstacle(self.update, projected, state)
         if obstacle is not None and self.form == "compiled":
             raise ValueError(f"the compiled form cannot be used: {obstacle}")
-        return obstacle is None
+        return obstacle is None and (self.form == "compiled" or cpu.pays(self.update, projected))
 
     @torch.no_grad()
     def probe(self, z: Tensor, state: Any, episode_starts: Tensor | None) -> MemoryProbes:

@@ -7,6 +7,7 @@ from plastic_envs.images.sources.folders import Folders
 from plastic_envs.images.sources.glyphs import Glyphs
 from plastic_envs.images.sources.omniglot import Omniglot
 from plastic_envs.images.sources.photographs import CIFARFS, MiniImageNet
+from plastic_envs.images.sources.rotated import Rotated
 
 __all__ = [
     "CIFARFS",
@@ -20,6 +21,7 @@ __all__ = [
     "ImageSource",
     "MiniImageNet",
     "Omniglot",
+    "Rotated",
     "SourceName",
     "Split",
     "load_images",

@@ -30,12 +30,7 @@ def augment(images: ImageArray, uniforms: NDArray[np.float32]) -> ImageArray:
     Raises:
         ValueError: If an array has another form.
     """
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(
-            f"images must be uint8 [N, height, width, channels], got {form_of(images)}"
-        )
-    if uniforms.shape != (len(images), DRAWS):
-        raise ValueError(f"uniforms must be [{len(images)}, {DRAWS}], got {form_of(uniforms)}")
+    check_arrays(images, uniforms)
     result = np.empty_like(images)
     border = 4 if max(images.shape[1:3]) < 64 else 8
     offsets = (uniforms[:, :2] * (2 * border + 1)).astype(np.int64)
@@ -47,6 +42,16 @@ def augment(images: ImageArray, uniforms: NDArray[np.float32]) -> ImageArray:
         shifted = _shifted(image, offset - border)
         _recolour(shifted[:, ::-1] if mirrored else shifted, factor, target)
     return result
+
+
+def check_arrays(images: ImageArray, uniforms: NDArray[np.float32]) -> None:
+    """Raise a ValueError if images and their random numbers have another form."""
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(
+            f"images must be uint8 [N, height, width, channels], got {form_of(images)}"
+        )
+    if uniforms.shape != (len(images), DRAWS):
+        raise ValueError(f"uniforms must be [{len(images)}, {DRAWS}], got {form_of(uniforms)}")
 
 
 def _shifted(image: ImageArray, offset: NDArray[np.int64]) -> NDArray[np.float32]:

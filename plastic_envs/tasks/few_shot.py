@@ -19,6 +19,7 @@ from plastic_envs.images import (
     make_source,
 )
 from plastic_envs.images.augment import DRAWS, augment
+from plastic_envs.images.distort import distort
 from plastic_envs.rendering.few_shot import Album, few_shot_picture, few_shot_text
 from plastic_envs.rendering.view import View
 from plastic_envs.spaces import BoolArray, FloatArray, Observations, at
@@ -97,9 +98,14 @@ class FewShot(SequenceTask):
         image_size: Height and width to which the images of `"omniglot"` and `"folders"` are
             resized; folders with images of different sizes need it. Default: 28 for Omniglot, and
             as they are for folders.
+        rotations: Whether the training classes turned by 90, 180 and 270 degrees are classes as
+            well, of a source that is named. Default: of `"omniglot"` alone. (`Rotated` does it for
+            an `ImageSource`.)
         split: `"train"`, `"validation"` or `"test"`.
         label_mode: `"with_image"` or `"delayed"`.
         augment: Change every image at random (`plastic_envs.images.augment`): for photographs.
+        distort: Rotate, scale, shear and shift every image at random, by little
+            (`plastic_envs.images.distort`): for drawings.
         flat: Give observations as one vector, for libraries that know no dictionaries.
     """
 
@@ -114,6 +120,8 @@ class FewShot(SequenceTask):
     augment: bool = False
     flat: bool = False
     image_size: int | None = None
+    rotations: bool | None = None
+    distort: bool = False
 
     score_name: ClassVar[str] = "accuracy, all queries"
     oracle_name: ClassVar[str] = "nearest neighbour on pixels"
@@ -126,7 +134,7 @@ class FewShot(SequenceTask):
         )
         if isinstance(self.source, str):
             self.check_choices(source=SOURCES)
-        for name in ("augment", "flat"):
+        for name in ("augment", "distort", "flat"):
             object.__setattr__(self, name, check_bool(name, getattr(self, name)))
         if self.root is not None:  # equal places make equal tasks
             object.__setattr__(self, "root", check_path("root", self.root))
@@ -146,7 +154,8 @@ class FewShot(SequenceTask):
     @property
     def images(self) -> ImageClasses:
         """The classes of the split; all tasks of a process share one copy."""
-        return load_images(make_source(self.source, self.root, self.image_size), self.split)
+        source = make_source(self.source, self.root, self.image_size, self.rotations)
+        return load_images(source, self.split)
 
     @property
     def num_support(self) -> int:
@@ -180,7 +189,10 @@ class FewShot(SequenceTask):
         return 1 / self.n_way
 
     def for_split(self, split: Split) -> Self:
-        return replace(self, split=split, augment=self.augment and split == "train")
+        train = split == "train"
+        return replace(
+            self, split=split, augment=self.augment and train, distort=self.distort and train
+        )
 
     def oracle(self, observations: Observations) -> NDArray[np.int64]:
         """Name the class of the nearest support image: a baseline, far below a trained network."""
@@ -241,7 +253,7 @@ class FewShot(SequenceTask):
             ValueError: If `num_episodes` is less than 1, or images are augmented, since then they
                 are no longer those of the source.
         """
-        if self.augment:
+        if self.augment or self.distort:
             raise ValueError("augmented images have no place in the source: use sample_episodes")
         return self._indexed(self._draw(num_episodes, seed))
 
@@ -264,16 +276,16 @@ class FewShot(SequenceTask):
         balanced = self.query_sampling == "balanced"
         drawings = self.n_way * (self.k_shot + self._queries_per_class)
         queries = self.n_way + self.n_query if balanced else 2 * self.n_query
-        augmentation = DRAWS * self.num_steps if self.augment else 0
-        return self.n_way + drawings + self.num_support + queries + augmentation
+        changes = DRAWS * self.num_steps * (self.augment + self.distort)
+        return self.n_way + drawings + self.num_support + queries + changes
 
     def begin(self, draws: FloatArray) -> Episodes:
         indices, labels, targets, scored = self._indexed(draws)
         images = self.images.images[indices]
-        if self.augment:
-            uniforms = draws[:, -DRAWS * self.num_steps :].reshape(-1, DRAWS)
+        for change in (augment,) * self.augment + (distort,) * self.distort:
+            draws, uniforms = np.split(draws, [-DRAWS * self.num_steps], axis=1)
             flat = images.reshape(-1, *images.shape[2:])
-            images = augment(flat, uniforms).reshape(images.shape)
+            images = change(flat, uniforms.reshape(-1, DRAWS)).reshape(images.shape)
         if not self.flat:
             return Episodes({"image": images, "label": labels}, targets, scored)
         pixels = images.reshape(*indices.shape, -1) / np.float32(255)

@@ -63,9 +63,9 @@ def plastic(rule: str, cell: str) -> Case:
     return named("plastic", hidden_size=5, output_size=2, extra_dim=1, rule=made, cell=cell)
 
 
-def prototypical(*, delayed: bool) -> Case:
+def of_images(core: str, **options: Any) -> Case:
     def make(generator):
-        return make_core("prototypical", 3, encoder=Pixels(), output_size=3, delayed=delayed)
+        return make_core(core, 3, encoder=Pixels(), output_size=3, **options)
 
     return Case(make, input_size=7)
 
@@ -78,8 +78,10 @@ CASES = {
     "rnn-relu": named("rnn", hidden_size=4, nonlinearity="relu"),
     "lstm-projection": named(lambda size: nn.LSTM(size, 4, proj_size=2)),
     "mlp": named("mlp", hidden_size=4)._replace(remembers=False),
-    "prototypical": prototypical(delayed=False),
-    "prototypical-delayed": prototypical(delayed=True),
+    "prototypical": of_images("prototypical"),
+    "prototypical-delayed": of_images("prototypical", delayed=True),
+    "label-attention": of_images("label-attention", context=12),
+    "label-hebbian-delayed": of_images("label-hebbian", delayed=True),
     "example": named(imported(EXAMPLE).make, width=4),
     "readout": named("gru", hidden_size=4, output_size=2),
     "readout-plastic": Case(

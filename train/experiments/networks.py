@@ -42,7 +42,7 @@ def networks(
 
 
 def with_networks(experiment: Experiment, labels: Iterable[str]) -> Experiment:
-    """Return an experiment with more networks, of the size of those that it has.
+    """Return an experiment with more networks, of the size of those that it has, or of 128 units.
 
     Args:
         experiment: The experiment.
@@ -58,7 +58,8 @@ def with_networks(experiment: Experiment, labels: Iterable[str]) -> Experiment:
 
 def _joined(budget: Budget, labels: Iterable[str]) -> Budget:
     axis = budget.networks
-    size = next(point[_HIDDEN] for point in axis.points.values() if _HIDDEN in point)
+    usual = find_core("plastic").options["hidden_size"].default
+    size = next((point[_HIDDEN] for point in axis.points.values() if _HIDDEN in point), usual)
     points: dict[str, Settings] = dict(axis.points)
     titles = dict(axis.titles)
     for label in labels:

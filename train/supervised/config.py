@@ -84,11 +84,12 @@ class TrainConfig:
                 "fine_tune (--fine-tune) goes on training the encoder of another run: give that "
                 "run as encoder_run (--encoder-run)"
             )
-        if self.frozen and settings.get("augment"):
-            raise ValueError(
-                "with encoder_run (--encoder-run) the encoder is frozen and sees each image once, "
-                "as it is: augment (--augment) needs fine_tune (--fine-tune)"
-            )
+        for name in ("augment", "distort"):
+            if self.frozen and settings.get(name):
+                raise ValueError(
+                    "with encoder_run (--encoder-run) the encoder is frozen and sees each image "
+                    f"once, as it is: {name} (--{name}) needs fine_tune (--fine-tune)"
+                )
 
     @cached_property
     def task_part(self) -> Part:

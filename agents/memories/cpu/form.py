@@ -55,6 +55,16 @@ def obstacle(update: Update, projected: Tensor, state: Any) -> str | None:
     return None
 
 
+def pays(update: Update, projected: Tensor) -> bool:
+    """Say whether this form is likely to be the faster one.
+
+    The exception are sequences with large keys in mesa without forgetting, which the chunked form
+    solves in the size of a chunk (keys of 128, 40 steps: 2.8 against 2.1 times an LSTM).
+    """
+    large = isinstance(update, Mesa) and update.keep is None and update.key_size > 64
+    return not large or projected.shape[1] == 1 or projected.dim() == 2
+
+
 def run(
     update: Update, projected: Tensor, state: Any, episode_starts: Tensor | None
 ) -> tuple[Tensor, Any]:

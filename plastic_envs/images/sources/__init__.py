@@ -7,13 +7,14 @@ from pathlib import Path
 from threading import RLock
 from typing import Literal, get_args
 
-from plastic_envs.checks import shown
+from plastic_envs.checks import check_bool, shown
 from plastic_envs.images.base import ImageClasses, ImageSource, Split, check_split
 from plastic_envs.images.sources.arrays import ArrayFile
 from plastic_envs.images.sources.folders import Folders, check_size
 from plastic_envs.images.sources.glyphs import Glyphs
 from plastic_envs.images.sources.omniglot import Omniglot
 from plastic_envs.images.sources.photographs import CIFARFS, MiniImageNet
+from plastic_envs.images.sources.rotated import Rotated
 
 SourceName = Literal["glyphs", "omniglot", "cifar-fs", "mini-imagenet", "arrays", "folders"]
 """Names of the sources that can be told by a name and a place."""
@@ -40,7 +41,10 @@ _loading = RLock()  # a source may load another
 
 
 def make_source(
-    source: str | ImageSource, root: str | Path | None = None, size: int | None = None
+    source: str | ImageSource,
+    root: str | Path | None = None,
+    size: int | None = None,
+    rotations: bool | None = None,
 ) -> ImageSource:
     """Return the source of images that a user asks for.
 
@@ -49,6 +53,8 @@ def make_source(
         root: Where the images are, for a name; None where nothing is read.
         size: Height and width to which images are resized, for the names "omniglot" and "folders".
             Default: that of the source.
+        rotations: Whether the training classes turned by 90, 180 and 270 degrees are classes as
+            well, for a name. Default: only those of "omniglot", as is usual.
 
     Raises:
         ValueError: If there is no such source, or `root` or `size` does not belong to it.
@@ -58,7 +64,7 @@ def make_source(
         Omniglot(root='~/omniglot', size=28, rotations=True)
     """
     if isinstance(source, ImageSource):
-        for name, value in (("root", root), ("image_size", size)):
+        for name, value in (("root", root), ("image_size", size), ("rotations", rotations)):
             if value is not None:
                 raise ValueError(
                     f"{name}={shown(value)} is for sources by name; {shown(source)} has its own"
@@ -69,14 +75,19 @@ def make_source(
             f"source must be one of {get_args(SourceName)} or a source, got {shown(source)}"
         )
     made = SOURCES[source](root)
-    if size is None:
+    if size is not None:
+        if not isinstance(made, Omniglot | Folders):
+            raise ValueError(
+                f"image_size={shown(size)} is for 'omniglot' and 'folders'; the images of "
+                f"{source!r} have one size"
+            )
+        made = replace(made, size=check_size(size, "image_size"))
+    if rotations is None:
         return made
-    if not isinstance(made, Omniglot | Folders):
-        raise ValueError(
-            f"image_size={shown(size)} is for 'omniglot' and 'folders'; the images of {source!r} "
-            "have one size"
-        )
-    return replace(made, size=check_size(size, "image_size"))
+    turned = check_bool("rotations", rotations)
+    if isinstance(made, Omniglot):
+        return replace(made, rotations=turned)
+    return Rotated(made) if turned else made
 
 
 def load_images(source: ImageSource, split: Split) -> ImageClasses:

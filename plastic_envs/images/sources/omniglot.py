@@ -14,6 +14,7 @@ from plastic_envs.images.cache import cached, file_stamp, fingerprint
 from plastic_envs.images.reading import open_file, open_zip, read_member, reading
 from plastic_envs.images.sources.files import FileSource
 from plastic_envs.images.sources.folders import check_room, check_size, files_stamp, open_image
+from plastic_envs.images.sources.rotated import with_rotations
 
 FULL_VALIDATION = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
 """Alphabets of the full background set that are for validation (as in Torchmeta)."""
@@ -166,11 +167,9 @@ def _read_characters(places: list[Path], split: Split, size: int, rotated: bool)
         raise ValueError(f"it is not whole: {shown(few)} has only {counts[few]} drawings")
     names = sorted(characters)
     images = np.concatenate([np.stack(characters[name]) for name in names])
-    if rotated:
-        images = np.concatenate([np.rot90(images, turns, (1, 2)) for turns in range(4)])
-        names = [name + turned for turned in ("", "/90", "/180", "/270") for name in names]
     offsets = np.arange(0, len(images) + 1, counts[names[0]], dtype=np.int64)
-    return ImageClasses(images, offsets, tuple(names))
+    classes = ImageClasses(images, offsets, tuple(names))
+    return with_rotations(classes) if rotated else classes
 
 
 def _read_drawing(content: io.BytesIO, name: str, size: int) -> ImageArray:

@@ -268,3 +268,27 @@ def test_every_build_says_what_it_was_built_from():
     paths = Path(library.__file__).parent.glob("_kernel_*.so")
     found = {interface_of(ctypes.CDLL(str(path)), library.SYMBOL) for path in paths}
     assert found == {(library._VERSION, library._STRUCT.size)}
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    ("update", "key_size", "keep", "steps", "taken"),
+    [
+        ("mesa", 80, 1.0, 9, False),
+        ("mesa", 80, 1.0, None, True),
+        ("mesa", 80, 0.9, 9, True),
+        ("mesa", 16, 1.0, 9, True),
+        ("delta", 80, 1.0, 9, True),
+    ],
+)
+def test_large_keys_of_mesa_are_left_to_the_chunks(
+    monkeypatch, update, key_size, keep, steps, taken
+):
+    core = AssociativeMemory(4, update, key_size=key_size, keep=keep)
+    calls, original = [], form.run
+    monkeypatch.setattr(form, "run", lambda *args: calls.append(1) or original(*args))
+    core.step(torch.zeros(2, 4)) if steps is None else core(torch.zeros(2, steps, 4))
+    assert bool(calls) == taken
+    core.layers[0].form = "compiled"
+    core(torch.zeros(2, 9, 4))
+    assert len(calls) == taken + 1

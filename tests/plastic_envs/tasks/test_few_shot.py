@@ -71,6 +71,7 @@ def test_an_episode_shows_labelled_examples_and_asks_for_others(
             "query_sampling": st.sampled_from(["balanced", "independent"]),
             "label_mode": st.sampled_from(["with_image", "delayed"]),
             "augment": st.booleans(),
+            "distort": st.booleans(),
             "flat": st.booleans(),
         }
     ),
@@ -87,7 +88,7 @@ def test_episodes_of_any_sizes_are_sound_and_in_their_space(image_source, sizes,
         images, labels = task.images_and_labels(at(observations, b))
         shown = np.eye(task.n_way)[targets[b]] * ~scored[b][:, None]
         np.testing.assert_array_equal(labels, shown)
-        if not task.augment:
+        if not (task.augment or task.distort):
             assert_sound(task, images, targets[b])
     answers = task.oracle(observations)
     assert answers.dtype == np.int64
@@ -297,8 +298,9 @@ def test_images_are_augmented_each_by_itself_and_keep_their_labels():
             assert_equally_often(shifts[episodes.targets[:, query] == value, 0], 9)
 
 
-def test_augmentation_is_the_same_for_the_same_seed(image_source):
-    task = FewShot(source=image_source, augment=True)
+@pytest.mark.parametrize("changes", [{"augment": True}, {"distort": True}], ids=str)
+def test_augmentation_is_the_same_for_the_same_seed(image_source, changes):
+    task = FewShot(source=image_source, **changes)
     episodes = task.sample_episodes(8, seed=8)
     assert same(tuple(task.sample_episodes(8, seed=8)), tuple(episodes))
     assert same(task.sample_episodes(3, seed=8).observations, at(episodes.observations, slice(3)))
@@ -308,13 +310,37 @@ def test_augmentation_is_the_same_for_the_same_seed(image_source):
     assert same(env.reset()[0], at(episodes.observations, (1, 0)))
 
 
-def test_augmentation_is_for_training_alone(image_source):
+def test_images_are_augmented_and_distorted_by_draws_of_their_own(image_source):
+    def images(**changes):
+        task = FewShot(source=image_source, **changes)
+        return task.sample_episodes(2, seed=5).observations["image"]
+
+    both, distorted = images(augment=True, distort=True), images(distort=True)
+    assert not np.array_equal(distorted, images())
+    assert not np.array_equal(both, distorted)
+    assert not np.array_equal(distorted[0, 0] - images()[0, 0], distorted[0, 1] - images()[0, 1])
+
+
+def test_rotations_are_further_classes_of_a_source_by_name():
+    plain, turned = FewShot(), FewShot(rotations=True)
+    assert turned.images.num_classes == 4 * plain.images.num_classes
+    assert turned.for_split("test").images.names == plain.for_split("test").images.names
+    with pytest.raises(ValueError, match="rotations=True is for sources by name"):
+        FewShot(
+            source=Arrays(np.zeros((30, 4, 4), np.uint8), np.repeat(np.arange(5), 6)),
+            rotations=True,
+        )
+
+
+@pytest.mark.parametrize("name", ["augment", "distort"])
+def test_augmentation_is_for_training_alone(image_source, name):
     source = Arrays(image_source.images, image_source.labels)
-    task = FewShot(3, 2, 4, "independent", source, label_mode="delayed", augment=True)
+    task = FewShot(3, 2, 4, "independent", source, label_mode="delayed", **{name: True})
+    plain = replace(task, **{name: False})
     assert task.for_split("train") == task
     for split in ("validation", "test"):
-        assert task.for_split(split) == replace(task, split=split, augment=False)
-        assert task.for_split(split).for_split("train") == replace(task, augment=False)
+        assert task.for_split(split) == replace(plain, split=split)
+        assert task.for_split(split).for_split("train") == plain
     with pytest.raises(ValueError, match="augmented images have no place in the source"):
         task.sample_indices(1)
 
@@ -336,6 +362,8 @@ def test_augmentation_is_for_training_alone(image_source):
         ({"query_sampling": None}, "query_sampling must be one of .* got None"),
         ({"flat": "no"}, "flat must be True or False, got 'no'"),
         ({"augment": 1}, "augment must be True or False, got 1"),
+        ({"distort": 1}, "distort must be True or False, got 1"),
+        ({"rotations": 1}, "rotations must be True or False, got 1"),
         ({"label_mode": "late"}, "label_mode must be one of 'with_image', 'delayed', got 'late'"),
         ({"split": "val"}, "split must be one of 'train', 'validation', 'test', got 'val'"),
         ({"split": ["train"]}, r"split must be one of .* got \['train'\]"),

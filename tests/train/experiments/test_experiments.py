@@ -8,7 +8,7 @@ from operator import attrgetter
 import pytest
 
 from train.experiments.cost import estimate_seconds, speed
-from train.experiments.networks import networks
+from train.experiments.networks import networks, with_networks
 from train.experiments.published import EXPERIMENTS
 from train.experiments.published.paper import PAPER
 from train.experiments.reports.figures import looks
@@ -258,8 +258,20 @@ def test_agents_roll_out_whole_episodes():
                     assert config.n_steps % config.task.num_steps == 0
 
 
-def test_all_few_shot_methods_have_the_encoder_of_their_seed():
-    runs = runs_of("few-shot-methods", "laptop")
+def test_networks_are_added_to_an_experiment_whose_own_have_no_size():
+    with_more = with_networks(EXPERIMENTS["few-shot-memories"], ["gru", "oja-rnn", "label-mesa"])
+    points = with_more.budgets["laptop"].networks.points
+    hidden = "network.core_settings.hidden_size"
+    assert points["gru"] == {"network.core": "gru", hidden: 128}
+    assert points["oja-rnn"][hidden] == 128
+    assert points["label-mesa"]["network.core_settings.noise"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["few-shot-methods", "few-shot-memories"])
+def test_all_few_shot_methods_have_the_encoder_of_their_seed(name):
+    runs = [
+        run for run in runs_of(name, "laptop") if not run.point["network"].endswith("end-to-end")
+    ]
     assert len({run.first["encoder_run"].name for run in runs}) == 3
     ready = [run.config for run in runs if run.point["network"] == "prototypical"]
     assert {(config.steps, config.fine_tune) for config in ready} == {(0, True)}

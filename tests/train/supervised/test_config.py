@@ -254,6 +254,10 @@ def test_settings_of_image_networks_are_for_images(task, name, value):
             {"encoder_run": "a", "task_settings": {"augment": True}},
             "--augment. needs fine_tune",
         ),
+        (
+            {"encoder_run": "a", "task_settings": {"distort": True}},
+            "--distort. needs fine_tune",
+        ),
     ],
 )
 def test_settings_of_the_encoder_run_that_do_not_fit_are_refused(settings, message):

@@ -144,6 +144,8 @@ def test_a_run_cut_off_while_it_writes_ends_as_if_it_had_not_been(
         {"rule": "gradient", "cell": "lstm"},
         {"core": "lstm", "schedule": "constant"},
         {"core": "mlp", "previous_action_reward": False},
+        {"core": "mesa", "embedding": 6, "key_size": 3, "heads": 2},
+        {"core": "attention", "embedding": 6, "context": 4, "features": "gru"},
         {"env": "PlasticCueReward-v0"},
         {"env": "CartPole-v1"},
     ],

@@ -28,12 +28,26 @@ _TITLES = {
     "hebbian-lstm": "Hebbian LSTM",
     "gradient-lstm": "gradient LSTM",
     "lstm": "LSTM",
+    "mesa": "mesa",
+    "attention": "attention",
     "mlp-last": "last action and reward only",
     "mlp": "without memory",
 }
 
 
-def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = True) -> Axis:
+def memory(core: str, **options: Any) -> dict[str, Any]:
+    """Return the settings of an agent with an associative memory."""
+    own = {f"network.core_settings.{name}": value for name, value in options.items()}
+    return {"network.core": core, **own}
+
+
+def _agents(
+    hidden_size: int,
+    plasticity: Mapping[str, float],
+    memories: Mapping[str, Settings],
+    *,
+    lstms: bool = True,
+) -> Axis:
     """Return the axis of agents that are compared."""
     rates = {f"network.rule_settings.{name}": value for name, value in plasticity.items()}
     points: dict[str, Settings] = {}
@@ -43,13 +57,14 @@ def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = 
     points["lstm"] = {"network.core": "lstm"}
     points["mlp-last"] = {"network.core": "mlp"}
     points["mlp"] = {"network.core": "mlp", "previous_action_reward": False}
-    size = {"network.core_settings.hidden_size": hidden_size}
-    kept = {
-        name: {**settings, **size}
+    sized = {
+        name: {**settings, "network.core_settings.hidden_size": hidden_size}
         for name, settings in points.items()
         if lstms or name not in _LSTMS
     }
-    return Axis("network", kept, _TITLES)
+    for name, settings in memories.items():
+        sized[name] = {**settings, "network.core_settings.embedding": hidden_size}
+    return Axis("network", sized, _TITLES)
 
 
 def by_reward(
@@ -60,6 +75,7 @@ def by_reward(
     steps: int,
     settings: Settings,
     plasticity: Mapping[str, float] | None = None,
+    memories: Mapping[str, Settings] | None = None,
     lesson: Settings | None = None,
     smoke: Settings | None = None,
     **others: Any,
@@ -74,6 +90,7 @@ def by_reward(
         steps: Environment steps on the laptop; twice as many are on the large budget.
         settings: Of all runs.
         plasticity: Of the rules; their own if not given.
+        memories: Agents with associative memories, by label; they have settings of their own.
         lesson: What is learned before, in how many of the laptop's steps it takes.
         smoke: Settings that make episodes short.
         **others: More of the experiment.
@@ -83,7 +100,10 @@ def by_reward(
     for budget, (length, seeds) in lengths.items():
         budgets[budget] = Budget(  # type: ignore[index]
             networks=_agents(
-                128 if budget == "paper" else 64, plasticity or {}, lstms=budget == "paper"
+                128 if budget == "paper" else 64,
+                plasticity or {},
+                memories or {},
+                lstms=budget == "paper",
             ),
             seeds=tuple(range(seeds)),
             settings={"steps": length, "eval_every": length // 20},
@@ -93,7 +113,7 @@ def by_reward(
     tiny |= {"steps": 1_000, "eval_every": 500}
     short = {**(lesson or {}), "steps": 500, **(smoke or {})}
     budgets["smoke"] = Budget(
-        networks=_agents(8, plasticity or {}, lstms=False),
+        networks=_agents(8, plasticity or {}, memories or {}, lstms=False),
         seeds=(0, 1),
         settings=tiny,
         first=() if lesson is None else (First("start_from", short, alike=True),),

@@ -67,6 +67,11 @@ def _agents(
     return Axis("network", sized, _TITLES)
 
 
+def _steps(steps: int) -> dict[str, int]:
+    """Return the settings of a run of so many steps."""
+    return {"steps": steps, "eval_every": steps // 20}
+
+
 def by_reward(
     name: str,
     claim: str,
@@ -76,6 +81,7 @@ def by_reward(
     settings: Settings,
     plasticity: Mapping[str, float] | None = None,
     memories: Mapping[str, Settings] | None = None,
+    memory_steps: int | None = None,
     lesson: Settings | None = None,
     smoke: Settings | None = None,
     **others: Any,
@@ -90,7 +96,8 @@ def by_reward(
         steps: Environment steps on the laptop; twice as many are on the large budget.
         settings: Of all runs.
         plasticity: Of the rules; their own if not given.
-        memories: Agents with associative memories, by label; they have settings of their own.
+        memories: Agents with associative memories, by label, with settings of their own.
+        memory_steps: Their environment steps on the laptop, if they need others.
         lesson: What is learned before, in how many of the laptop's steps it takes.
         smoke: Settings that make episodes short.
         **others: More of the experiment.
@@ -98,15 +105,16 @@ def by_reward(
     lengths = {"paper": (2 * steps, 4), "laptop": (steps, 3)}
     budgets: dict[BudgetName, Budget] = {}
     for budget, (length, seeds) in lengths.items():
+        own = {} if memory_steps is None else _steps(length * memory_steps // steps)
         budgets[budget] = Budget(  # type: ignore[index]
             networks=_agents(
                 128 if budget == "paper" else 64,
                 plasticity or {},
-                memories or {},
+                {name: {**settings, **own} for name, settings in (memories or {}).items()},
                 lstms=budget == "paper",
             ),
             seeds=tuple(range(seeds)),
-            settings={"steps": length, "eval_every": length // 20},
+            settings=_steps(length),
             first=() if lesson is None else (First("start_from", lesson, alike=True),),
         )
     tiny = {"num_envs": 4, "ppo.minibatches": 2, "eval_episodes": 16, **(smoke or {})}
@@ -144,6 +152,9 @@ AGENTS = (
             "ppo.gae_lambda": 0.3,
             "ppo.learning_rate": 2e-3,
         },
+        # A head for each arm, and one to spare: what the arms brought stands side by side.
+        memories={"mesa": memory("mesa", heads=6, key_size=6, value_size=3)},
+        memory_steps=300_000,
         smoke={"env_kwargs.num_trials": 20, "ppo.n_steps": 20},
     ),
     by_reward(
@@ -160,6 +171,8 @@ AGENTS = (
             "ppo.ent_coef": 0.0,
         },
         plasticity=_REWARD_AT_ONCE,
+        memories={"attention": {**memory("attention", context=20), "ppo.log_std_init": -1.0}},
+        memory_steps=200_000,
     ),
     by_reward(
         "rl-maze",

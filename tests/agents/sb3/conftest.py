@@ -208,7 +208,7 @@ def core(request):
     return {"hidden_size": 16, **CORES[request.param]}
 
 
-SOME = ["gradient-rnn", "hebbian-lstm", "lstm", "attention-window"]
+SOME = ["gradient-rnn", "lstm", "attention-window"]
 
 
 @pytest.fixture(scope="session", params=[*SOME, "mlp"])

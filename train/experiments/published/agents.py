@@ -210,7 +210,8 @@ AGENTS = (
         Measure("score", "return", digits=1),
         steps=4_000_000,
         settings={"ppo.n_steps": 250, **_MAZE},
-        memories={"delta": memory("delta", features="gru")},
+        memories={"delta": {**memory("delta", features="gru"), "num_envs": 32}},
+        memory_steps=1_000_000,
         smoke={"env_kwargs.episode_length": 20, "ppo.n_steps": 20},
     ),
     by_reward(

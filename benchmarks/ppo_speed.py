@@ -4,9 +4,9 @@
 
 Rows: Stable-Baselines3's PPO (no memory), sb3-contrib's RecurrentPPO (if it is installed:
 `pip install '.[bench]'`) as it comes, with an LSTM each for actor and critic, and with one shared
-LSTM as ours, and our RecurrentPPO with an LSTM and with plastic cores. All have the same
-environments, hidden size, rollout, number of minibatches and epochs. A frame is a step of one
-environment; its time has acting, learning and the environment in it. The rows of a repeat are
+LSTM as ours, and our RecurrentPPO with an LSTM, plastic cores and associative memories. All have
+the same environments, hidden size, rollout, number of minibatches and epochs. A frame is a step of
+one environment; its time has acting, learning and the environment in it. The rows of a repeat are
 measured one after the other, and best, median and worst over the repeats are reported, since other
 programs can only slow it down.
 """
@@ -28,6 +28,7 @@ import tyro
 from stable_baselines3 import PPO
 
 import plastic_envs
+from agents.core import core_takes
 from agents.sb3 import RecurrentPPO, VectorEnvAdapter
 from benchmarks.against import compare
 
@@ -91,6 +92,8 @@ def _rows() -> dict[str, Make]:
     for rule in ("gradient", "hebbian", "none"):
         rows[f"ours, {rule} RNN"] = _ours(rule=rule)
     rows["ours, gradient LSTM"] = _ours(rule="gradient", cell="lstm")
+    for memory in ("delta", "mesa", "attention"):
+        rows[f"ours, {memory}"] = _ours(core=memory)
     return rows
 
 
@@ -109,7 +112,9 @@ def _contrib(**policy_kwargs: Any) -> Make:
 
 def _ours(**policy_kwargs: Any) -> Make:
     def make(env: Any, args: Args, settings: dict[str, Any]) -> Any:
-        kwargs = {"hidden_size": args.hidden_size, "net_arch": [64], **policy_kwargs}
+        has_units = core_takes(policy_kwargs.get("core", "plastic"), "hidden_size")
+        size = {"hidden_size" if has_units else "embedding": args.hidden_size}
+        kwargs = {"core_kwargs": size, "net_arch": [64], **policy_kwargs}
         return RecurrentPPO("PlasticPolicy", env, policy_kwargs=kwargs, **settings)
 
     return make

@@ -52,8 +52,9 @@ class PlasticPolicy(ActorCriticPolicy):
             environment everywhere, but for those of a Box, which are cut off at its bounds (and
             rounded, if it holds integers) just before they are taken.
         lr_schedule: Learning rate by the remaining progress.
-        core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, `"mlp"` (no memory), `"module:name"`, or a
-            function that makes one, as for `agents.make_core`.
+        core: `"plastic"`, `"lstm"`, `"gru"`, `"rnn"`, `"mlp"` (no memory), an associative memory
+            (`"mesa"`, `"attention"`, …), `"module:name"`, or a function that makes one, as for
+            `agents.make_core`.
         hidden_size: Units of the core, 64 by default, if it has them.
         rule: Plasticity rule of a core that has one: `"gradient"` (the default), `"hebbian"`,
             `"none"`, …, or an `agents.Rule`.
@@ -61,7 +62,7 @@ class PlasticPolicy(ActorCriticPolicy):
         output_size: Outputs of the core. Those of a plastic core are 32 by default; they are
             plastic, and with them go as many more fast weights. Others have as many as they make,
             by default; else a linear readout.
-        core_kwargs: Further options of the core, such as `extra_dim` or `num_layers`.
+        core_kwargs: Further options of the core, such as `extra_dim`, `num_layers` or `key_size`.
         net_arch: Layers of actor and critic after the core, as Stable-Baselines3 writes them; one
             of 64 units each by default.
         **kwargs: Passed on to `ActorCriticPolicy`: `activation_fn`, `ortho_init`, `log_std_init`,

@@ -13,6 +13,7 @@ def test_measures_every_agent(monkeypatch, capsys):
     ppo_speed.main()
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["env"] for row in rows} == {"PlasticCueReward-v0", "CartPole-v1"}
-    assert {"SB3 PPO, no memory", "ours, LSTM", "ours, gradient RNN"} <= {r["agent"] for r in rows}
+    agents = {"SB3 PPO, no memory", "ours, LSTM", "ours, gradient RNN", "ours, attention"}
+    assert agents <= {row["agent"] for row in rows}
     assert all(0 < row["worst"] <= row["median"] <= row["best"] for row in rows)
     assert all(0 < row["rollout_mb"] < 1 for row in rows)

@@ -8,9 +8,17 @@ from train.runs.run_folder import RLRunFolder, RunFolder
 
 SMALL = ["--hidden-size", 8, "--batch-size", 4, "--eval-episodes", 8, "--threads", 1]
 SMALL += ["--steps", 4, "--eval-every", 2]
-SMALL_RL = ["--env", "PlasticMaze-v0", "--env-kwargs", "size", 5, "episode_length", 3]
-SMALL_RL += ["--steps", 48, "--eval-every", 24, "--num-envs", 4, "--n-steps", 6]
-SMALL_RL += ["--eval-episodes", 4, "--hidden-size", 6, "--n-epochs", 1, "--threads", 1]
+LITTLE_RL = ["--env", "PlasticMaze-v0", "--env-kwargs", "size", 5, "episode_length", 3]
+LITTLE_RL += ["--steps", 48, "--eval-every", 24, "--num-envs", 4, "--n-steps", 6]
+LITTLE_RL += ["--eval-episodes", 4, "--n-epochs", 1, "--threads", 1]
+SMALL_RL = [*LITTLE_RL, "--hidden-size", 6]
+MEMORIES = {
+    "hebbian-memory": {"keep": 0.9},
+    "delta": {"layers": 2},
+    "gated-delta": {"keep": 0.5},
+    "mesa": {"ridge": 0.1},
+    "attention": {"context": 2, "match": "dot", "features": "gru"},
+}
 FEW_SHOT = ["train", "--task", "few-shot", "--filters", 2, "--out", "run", "--source"]
 
 
@@ -110,6 +118,16 @@ def test_an_agent_is_trained_scored_drawn_and_watched(command, tmp_path):
     assert command("watch", run, "--output", picture) == (0, f"{picture}\n")
     assert figure.stat().st_size > 0
     assert picture.stat().st_size > 0
+
+
+@pytest.mark.parametrize("core", MEMORIES)
+def test_an_agent_may_have_any_associative_memory(command, tmp_path, core):
+    options = {"embedding": 6, "heads": 2, "key_size": 3, **MEMORIES[core]}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    run = tmp_path / "run"
+    assert command("train-rl", *LITTLE_RL, "--core", core, *words, "--out", run)[0] == 0
+    assert options.items() <= RLRunFolder(run).config().network.core_settings.items()
+    assert command("evaluate", run, "--episodes", 4)[0] == 0
 
 
 def test_an_agents_run_without_a_folder_is_named_by_its_settings(command, tmp_path, monkeypatch):

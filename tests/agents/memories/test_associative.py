@@ -6,6 +6,7 @@ import torch
 
 from agents import AssociativeMemory, MemoryProbes, MemoryState
 from agents.core import CORES, core_options, make_core
+from agents.memories.naive import emptied
 from agents.memories.updates import Delta, Update
 from agents.tree import leaves, map_tree
 
@@ -38,6 +39,13 @@ def inputs(batch, steps, seed=1):
 
 def some_starts(batch, steps):
     return torch.rand(batch, steps, generator=seeded(2)) < 0.2
+
+
+def test_nothing_is_copied_where_no_episode_starts():
+    """A copy of a long buffer of attention would take longer than the step."""
+    state = make("attention").initial_state(3)
+    assert emptied(state, torch.zeros(3, dtype=torch.bool)) is state
+    assert emptied(state, torch.tensor([False, True, False])) is not state
 
 
 @pytest.mark.parametrize("name", CASES)

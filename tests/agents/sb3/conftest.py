@@ -188,18 +188,35 @@ CORES = {
 }
 
 
+def memory(core, **options):
+    """Return the keyword arguments of a policy with a small associative memory."""
+    sizes = {"embedding": 12, "key_size": 4, "value_size": 3}
+    return {"core": core, "hidden_size": None, "core_kwargs": {**sizes, **options}}
+
+
+CORES |= {
+    **{name: memory(name) for name in ("hebbian-memory", "delta", "gated-delta", "mesa")},
+    "attention-window": memory("attention", context=3, match="dot"),  # shorter than episodes
+    "attention-gru": memory("attention", features="gru", heads=2, layers=2),
+    "gated-mesa": memory("mesa", features="relu", heads=2, keep=0.9),
+}
+
+
 @pytest.fixture(scope="session", params=CORES)
 def core(request):
     """Keyword arguments of a policy with each core."""
     return {"hidden_size": 16, **CORES[request.param]}
 
 
-@pytest.fixture(scope="session", params=["gradient-rnn", "hebbian-lstm", "lstm", "mlp"])
+SOME = ["gradient-rnn", "lstm", "attention-window"]
+
+
+@pytest.fixture(scope="session", params=[*SOME, "mlp"])
 def some_core(request):
     return {"hidden_size": 16, **CORES[request.param]}
 
 
-@pytest.fixture(scope="session", params=["gradient-rnn", "hebbian-lstm", "lstm"])
+@pytest.fixture(scope="session", params=SOME)
 def some_memory(request):
     """Of some cores, those that remember."""
     return {"hidden_size": 16, **CORES[request.param]}

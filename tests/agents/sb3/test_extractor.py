@@ -30,6 +30,12 @@ def make_space(length="scalar", shape=(3,)):
     return spaces.Dict(history=spaces.Box(-1, 1, (STEPS, *shape)), length=LENGTHS[length])
 
 
+def flat(policy_kwargs):
+    """Return the arguments of an extractor for those of a policy with the same core."""
+    kwargs = dict(policy_kwargs)
+    return kwargs.pop("core_kwargs", {}) | kwargs
+
+
 class Remember(gym.Env):
     """Shows its history itself; rewards the action that has the sign of the first observation."""
 
@@ -59,7 +65,7 @@ class Remember(gym.Env):
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("shape", [(3,), (2, 2), ()])
 def test_equals_the_network_step_by_step(some_memory, length, shape):
-    extractor = PlasticFeaturesExtractor(make_space(length, shape), **some_memory).double()
+    extractor = PlasticFeaturesExtractor(make_space(length, shape), **flat(some_memory)).double()
     generator = torch.Generator().manual_seed(0)
     history = torch.randn(4, STEPS, *shape, generator=generator, dtype=torch.float64)
     lengths = torch.tensor([1, 5, 3, 5])
@@ -76,7 +82,7 @@ def test_equals_the_network_step_by_step(some_memory, length, shape):
 
 
 def test_ignores_what_comes_after(some_memory):
-    extractor = PlasticFeaturesExtractor(make_space(), **some_memory)
+    extractor = PlasticFeaturesExtractor(make_space(), **flat(some_memory))
     history = torch.randn(2, STEPS, 3).requires_grad_()
     features = extractor({"history": history, "length": torch.tensor([2, 4])})
     (gradient,) = torch.autograd.grad(features.sum(), history)

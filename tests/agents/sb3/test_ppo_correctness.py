@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 
 import plastic_envs  # noqa: F401
-from agents.tree import leaves
+from agents.tree import leaves, map_tree
 
 ACTIONS = {
     "box": spaces.Box(-1, 1, (2,), np.float32),
@@ -174,7 +174,7 @@ def test_gradients_reach_the_episode_start_and_no_further(make_model, collect, c
     assert gradient[k, -1].any()
     assert gradient[k, start:-1].any(dim=1).all() == (core.get("core") != "mlp")
     gradient[k, start:] = 0
-    assert not gradient.any()
+    assert gradient.abs().max() < 1e-10  # not 0: sums of log γ cancel up to rounding
 
 
 class Watch(BaseCallback):
@@ -212,7 +212,7 @@ def test_advantages_by_their_definition(make_model, some_core):
             starts = torch.cat(
                 [batch.episode_starts[row : row + 1, : t + 1], torch.zeros(1, 1) > 0], 1
             )
-            state = _rows(batch.initial_state, row)
+            state = map_tree(lambda leaf: leaf[row : row + 1], batch.initial_state)
             actions = torch.zeros(1, t + 2, dtype=torch.long)
             with torch.no_grad():
                 values, _, _ = model.policy.evaluate_actions(x, actions, state, starts)
@@ -239,16 +239,6 @@ def test_advantages_by_their_definition(make_model, some_core):
             batch.returns[row], expected + batch.old_values[row].numpy(), rtol=1e-4, atol=1e-5
         )
     assert limits > 2
-
-
-def _rows(part, row):
-    if isinstance(part, dict):
-        return {name: _rows(inner, row) for name, inner in part.items()}
-    if part == ():
-        return ()
-    if isinstance(part, tuple):
-        return type(part)._make(_rows(inner, row) for inner in part)
-    return part[row : row + 1]
 
 
 @pytest.mark.parametrize("policy", [{"rule": "gradient", "cell": "lstm"}, {"core": "lstm"}])

@@ -250,6 +250,15 @@ def test_a_lesson_is_like_the_run_that_it_is_before():
         assert run.config.start_from == run.first["start_from"].name
 
 
+@pytest.mark.parametrize(("budget", "share"), [("paper", 6), ("laptop", 6), ("smoke", 1)])
+def test_agents_with_associative_memories_take_fewer_steps(budget, share):
+    runs = {run.point["network"]: run.config for run in runs_of("rl-cue-reward", budget)}
+    attention, lstm = runs["attention"], runs["lstm"]
+    assert (attention.steps * share, attention.eval_every * share) == (lstm.steps, lstm.eval_every)
+    units = lstm.network.core_settings["hidden_size"]
+    assert attention.network.core_settings["embedding"] == units
+
+
 def test_agents_roll_out_whole_episodes():
     for name, budget in PLACES:
         for run in runs_of(name, budget) if EXPERIMENTS[name].kind is RLConfig else ():

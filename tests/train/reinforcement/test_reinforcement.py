@@ -146,6 +146,11 @@ def test_a_run_cut_off_while_it_writes_ends_as_if_it_had_not_been(
         pytest.param({"core": "lstm", "schedule": "constant"}, marks=pytest.mark.slow),
         pytest.param({"core": "mlp", "previous_action_reward": False}, marks=pytest.mark.slow),
         pytest.param({"env": "PlasticCueReward-v0"}, marks=pytest.mark.slow),
+        {"core": "mesa", "embedding": 6, "key_size": 3, "heads": 2},
+        pytest.param(
+            {"core": "attention", "embedding": 6, "context": 4, "features": "gru"},
+            marks=pytest.mark.slow,
+        ),
         {"env": "CartPole-v1"},
     ],
     ids=str,

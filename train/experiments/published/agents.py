@@ -21,6 +21,12 @@ from train.reinforcement.config import RLConfig
 _LSTMS = ("hebbian-lstm", "gradient-lstm")
 _REWARD_AT_ONCE = {"base_eta": 1.0, "base_decay": 0.03}
 """Where the paper's rates are not used: with these, what one reward tells can be remembered."""
+_MAZE = {
+    "ppo.gamma": 0.95,
+    "ppo.learning_rate": 2e-3,
+    "ppo.ent_coef": 0.02,
+    "ppo.vf_coef": 0.005,  # rewards of 10 would let the values' loss drown the rest
+}
 
 _TITLES = {
     "hebbian-rnn": "Hebbian RNN",
@@ -28,12 +34,27 @@ _TITLES = {
     "hebbian-lstm": "Hebbian LSTM",
     "gradient-lstm": "gradient LSTM",
     "lstm": "LSTM",
+    "mesa": "mesa",
+    "attention": "attention",
+    "delta": "delta rule",
     "mlp-last": "last action and reward only",
     "mlp": "without memory",
 }
 
 
-def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = True) -> Axis:
+def memory(core: str, **options: Any) -> dict[str, Any]:
+    """Return the settings of an agent with an associative memory."""
+    own = {f"network.core_settings.{name}": value for name, value in options.items()}
+    return {"network.core": core, **own}
+
+
+def _agents(
+    hidden_size: int,
+    plasticity: Mapping[str, float],
+    memories: Mapping[str, Settings],
+    *,
+    lstms: bool = True,
+) -> Axis:
     """Return the axis of agents that are compared."""
     rates = {f"network.rule_settings.{name}": value for name, value in plasticity.items()}
     points: dict[str, Settings] = {}
@@ -43,13 +64,19 @@ def _agents(hidden_size: int, plasticity: Mapping[str, float], *, lstms: bool = 
     points["lstm"] = {"network.core": "lstm"}
     points["mlp-last"] = {"network.core": "mlp"}
     points["mlp"] = {"network.core": "mlp", "previous_action_reward": False}
-    size = {"network.core_settings.hidden_size": hidden_size}
-    kept = {
-        name: {**settings, **size}
+    sized = {
+        name: {**settings, "network.core_settings.hidden_size": hidden_size}
         for name, settings in points.items()
         if lstms or name not in _LSTMS
     }
-    return Axis("network", kept, _TITLES)
+    for name, settings in memories.items():
+        sized[name] = {**settings, "network.core_settings.embedding": hidden_size}
+    return Axis("network", sized, _TITLES)
+
+
+def _steps(steps: int) -> dict[str, int]:
+    """Return the settings of a run of so many steps."""
+    return {"steps": steps, "eval_every": steps // 20}
 
 
 def by_reward(
@@ -60,6 +87,8 @@ def by_reward(
     steps: int,
     settings: Settings,
     plasticity: Mapping[str, float] | None = None,
+    memories: Mapping[str, Settings] | None = None,
+    memory_steps: int | None = None,
     lesson: Settings | None = None,
     smoke: Settings | None = None,
     **others: Any,
@@ -74,6 +103,8 @@ def by_reward(
         steps: Environment steps on the laptop; twice as many are on the large budget.
         settings: Of all runs.
         plasticity: Of the rules; their own if not given.
+        memories: Agents with associative memories, by label, with settings of their own.
+        memory_steps: Their environment steps on the laptop, if they need others.
         lesson: What is learned before, in how many of the laptop's steps it takes.
         smoke: Settings that make episodes short.
         **others: More of the experiment.
@@ -87,18 +118,22 @@ def by_reward(
     lengths = {"paper": (2 * steps, 4), "laptop": (steps, 3)}
     budgets: dict[BudgetName, Budget] = {}
     for budget, (length, seeds) in lengths.items():
+        own = {} if memory_steps is None else _steps(length * memory_steps // steps)
         budgets[budget] = Budget(  # type: ignore[index]
             networks=_agents(
-                128 if budget == "paper" else 64, plasticity or {}, lstms=budget == "paper"
+                128 if budget == "paper" else 64,
+                plasticity or {},
+                {name: {**settings, **own} for name, settings in (memories or {}).items()},
+                lstms=budget == "paper",
             ),
             seeds=tuple(range(seeds)),
-            settings={"steps": length, "eval_every": length // 20},
+            settings=_steps(length),
             first=first(),
         )
     tiny = {"num_envs": 4, "ppo.minibatches": 2, "eval_episodes": 16, **(smoke or {})}
     tiny |= {"steps": 1_000, "eval_every": 500}
     budgets["smoke"] = Budget(
-        networks=_agents(8, plasticity or {}, lstms=False),
+        networks=_agents(8, plasticity or {}, memories or {}, lstms=False),
         seeds=(0, 1),
         settings=tiny,
         first=first(steps=500, **(smoke or {})),
@@ -129,6 +164,14 @@ AGENTS = (
             "ppo.gae_lambda": 0.3,
             "ppo.learning_rate": 2e-3,
         },
+        # A head for each arm, and one to spare: what the arms brought stands side by side.
+        memories={
+            "mesa": {
+                **memory("mesa", heads=6, key_size=6, value_size=3),
+                "ppo.learning_rate": 3e-3,
+            }
+        },
+        memory_steps=300_000,
         smoke={"env_kwargs.num_trials": 20, "ppo.n_steps": 20},
     ),
     by_reward(
@@ -145,6 +188,8 @@ AGENTS = (
             "ppo.ent_coef": 0.0,
         },
         plasticity=_REWARD_AT_ONCE,
+        memories={"attention": {**memory("attention", context=20), "ppo.log_std_init": -1.0}},
+        memory_steps=200_000,
     ),
     by_reward(
         "rl-maze",
@@ -153,16 +198,25 @@ AGENTS = (
         "PlasticMaze-v0",
         Measure("score", "return", digits=1),
         steps=1_500_000,
-        # Rewards of 10 would let the values' loss drown the rest: vf_coef is small.
         settings={
             "env_kwargs.size": 7,
             "env_kwargs.episode_length": 100,
             "ppo.n_steps": 100,
-            "ppo.gamma": 0.95,
-            "ppo.learning_rate": 2e-3,
-            "ppo.ent_coef": 0.02,
-            "ppo.vf_coef": 0.005,
+            **_MAZE,
         },
+        memories={"delta": memory("delta", features="gru")},
+        smoke={"env_kwargs.episode_length": 20, "ppo.n_steps": 20},
+    ),
+    by_reward(
+        "rl-maze-large",
+        "In the larger maze of the paper that it is from, memory brings three times the return of "
+        "an agent without.",
+        "PlasticMaze-v0",
+        Measure("score", "return", digits=1),
+        steps=4_000_000,
+        settings={"ppo.n_steps": 250, **_MAZE},
+        memories={"delta": {**memory("delta", features="gru"), "num_envs": 32}},
+        memory_steps=1_000_000,
         smoke={"env_kwargs.episode_length": 20, "ppo.n_steps": 20},
     ),
     by_reward(
@@ -181,6 +235,7 @@ AGENTS = (
             "ppo.vf_coef": 0.2,
         },
         plasticity=_REWARD_AT_ONCE,
+        memories={"mesa": memory("mesa", features="gru")},
         lesson={
             "env_kwargs.num_cues": 2,
             "env_kwargs.episode_length": 30,
@@ -206,5 +261,5 @@ AGENTS = (
         "RecurrentPPO with the same settings.",
     ),
 )
-"""All experiments of reinforcement learning. The settings of our tasks are the same for all agents;
-they were found with the Hebbian RNN, seed 0."""
+"""All experiments of reinforcement learning. The settings of our tasks were found with the Hebbian
+RNN, seed 0, and are the same for all agents, but for what stands with an associative memory."""

@@ -26,6 +26,15 @@ def main() -> None:
     if len(sys.argv) > 1:
         _draw_scaling(Path(sys.argv[1]))
         return
+    _draw("association-random", "PlasticAssociation-v0", steps=11)
+    completion = {"num_bits": 20, "num_queries": 3}
+    _draw(
+        "pattern-completion-oracle",
+        "PlasticPatternCompletion-v0",
+        steps=8,
+        oracle=True,
+        **completion,
+    )
     _draw("copy-random", "PlasticCopy-v0", steps=26, length=10, delay=10)
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
     _draw("regression-oracle", "PlasticRegression-v0", steps=36, oracle=True)

@@ -11,6 +11,12 @@ from plastic_envs.spaces import at
 from tests.plastic_envs.players import same
 
 INTEGERS = [
+    ("PlasticAssociation-v0", "num_queries", 1),
+    ("PlasticAssociation-v0", "pattern_size", 1),
+    ("PlasticPatternCompletion-v0", "num_patterns", 1),
+    ("PlasticPatternCompletion-v0", "num_bits", 2),
+    ("PlasticPatternCompletion-v0", "presentations", 1),
+    ("PlasticPatternCompletion-v0", "num_queries", 1),
     ("PlasticCopy-v0", "length", 1),
     ("PlasticCopy-v0", "dim", 1),
     ("PlasticCopy-v0", "delay", 0),

@@ -27,6 +27,7 @@ def main() -> None:
         _draw_scaling(Path(sys.argv[1]))
         return
     _draw("association-random", "PlasticAssociation-v0", steps=11)
+    _draw("concentration-oracle", "PlasticConcentration-v0", steps=9, oracle=True, num_pairs=4)
     completion = {"num_bits": 20, "num_queries": 3}
     _draw(
         "pattern-completion-oracle",

@@ -28,6 +28,7 @@ __all__ = [
 
 register_task("PlasticAssociation-v0", "plastic_envs.tasks.association:Association")
 register_task("PlasticBandit-v0", "plastic_envs.tasks.bandit:Bandit")
+register_task("PlasticConcentration-v0", "plastic_envs.tasks.concentration:Concentration")
 register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
 register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
 register_task("PlasticFewShot-v0", "plastic_envs.tasks.few_shot:FewShot")

@@ -3,6 +3,7 @@
 from plastic_envs.tasks.association import Association
 from plastic_envs.tasks.bandit import Bandit
 from plastic_envs.tasks.base import Outcome, Played, Task
+from plastic_envs.tasks.concentration import Concentration
 from plastic_envs.tasks.copy import Copy
 from plastic_envs.tasks.cue_reward import CueReward
 from plastic_envs.tasks.few_shot import FewShot
@@ -16,6 +17,7 @@ from plastic_envs.tasks.target_search import TargetSearch
 __all__ = [
     "Association",
     "Bandit",
+    "Concentration",
     "Copy",
     "CueReward",
     "Episodes",

@@ -46,6 +46,8 @@ _LABELS = [
 ]
 _INTERACTIVE = [
     ("PlasticBandit-v0", {}),
+    ("PlasticConcentration-v0", {}),
+    ("PlasticConcentration-v0", {"num_pairs": 3, "picture_size": 2, "episode_length": 12}),
     ("PlasticMaze-v0", {"size": 5, "episode_length": 12, "wall_penalty": 0}),
     ("PlasticMaze-v0", {"episode_length": 90}),
     ("PlasticTargetSearch-v0", {"num_cues": 3, "cue_size": 2, "episode_length": 23}),

@@ -28,6 +28,9 @@ def main() -> None:
         return
     _draw("association-random", "PlasticAssociation-v0", steps=11)
     _draw("concentration-oracle", "PlasticConcentration-v0", steps=9, oracle=True, num_pairs=4)
+    _draw(
+        "stories-oracle", "PlasticStories-v0", steps=16, oracle=True, num_facts=2, story_length=15
+    )
     completion = {"num_bits": 20, "num_queries": 3}
     _draw(
         "pattern-completion-oracle",

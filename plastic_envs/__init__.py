@@ -37,4 +37,5 @@ register_task(
     "PlasticPatternCompletion-v0", "plastic_envs.tasks.pattern_completion:PatternCompletion"
 )
 register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")
+register_task("PlasticStories-v0", "plastic_envs.tasks.stories:Stories")
 register_task("PlasticTargetSearch-v0", "plastic_envs.tasks.target_search:TargetSearch")

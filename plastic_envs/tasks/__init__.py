@@ -12,6 +12,7 @@ from plastic_envs.tasks.pattern_completion import PatternCompletion
 from plastic_envs.tasks.players import Player
 from plastic_envs.tasks.regression import Regression
 from plastic_envs.tasks.sequence import Episodes, SequenceTask, SquaredErrorTask
+from plastic_envs.tasks.stories import Stories
 from plastic_envs.tasks.target_search import TargetSearch
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Regression",
     "SequenceTask",
     "SquaredErrorTask",
+    "Stories",
     "TargetSearch",
     "Task",
 ]

@@ -43,6 +43,8 @@ _LABELS = [
         "PlasticAssociation-v0",
         {"labels": "repeated", "num_labels": 3, "num_queries": 2, "noise": 0.1},
     ),
+    ("PlasticStories-v0", {}),
+    ("PlasticStories-v0", {"num_facts": 2, "story_length": 7, "tokens": "word"}),
 ]
 _INTERACTIVE = [
     ("PlasticBandit-v0", {}),

@@ -26,12 +26,14 @@ class BabiTask(NamedTuple):
         right: int64 [N], the right answers.
         words: The vocabulary, that of training and test.
         answers: All answers; one that is a list ("n,e") counts as one.
+        most_words: Words of the longest story with its question, of training and test.
     """
 
     sentences: NDArray[np.int64]
     right: NDArray[np.int64]
     words: tuple[str, ...]
     answers: tuple[str, ...]
+    most_words: int
 
 
 class _Question(NamedTuple):
@@ -75,7 +77,8 @@ def read_babi(root: str, number: int, split: str, most_sentences: int) -> BabiTa
         for step, sentence in enumerate(question.sentences, start=first):
             sentences[row, step, : len(sentence)] = [places[word] for word in sentence]
     right = np.array([answers.index(q.answer) for q in chosen], np.int64)
-    return BabiTask(sentences, right, tuple(words), tuple(answers))
+    most_words = max(sum(map(len, q.sentences)) for q in everything)
+    return BabiTask(sentences, right, tuple(words), tuple(answers), most_words)
 
 
 def _file(root: str, number: int, part: str) -> Path:

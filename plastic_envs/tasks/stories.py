@@ -154,9 +154,8 @@ class Stories(SequenceTask):
     def num_steps(self) -> int:
         if self.root is not None:
             published = self._published
-            if self.tokens == "sentence":
-                return int(published.sentences.shape[1])
-            return int((published.sentences != BLANK).sum(axis=(1, 2)).max())
+            by_sentence = self.tokens == "sentence"
+            return published.sentences.shape[1] if by_sentence else published.most_words
         return (self.story_length + 1) * (1 if self.tokens == "sentence" else 3)
 
     @property

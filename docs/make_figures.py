@@ -29,6 +29,19 @@ def main() -> None:
         records = [json.loads(line) for line in measured]
         (_draw_memory_speed if "what" in records[0] else _draw_scaling)(records)
         return
+    _draw("association-random", "PlasticAssociation-v0", steps=11)
+    _draw("concentration-oracle", "PlasticConcentration-v0", steps=9, oracle=True, num_pairs=4)
+    _draw(
+        "stories-oracle", "PlasticStories-v0", steps=16, oracle=True, num_facts=2, story_length=15
+    )
+    completion = {"num_bits": 20, "num_queries": 3}
+    _draw(
+        "pattern-completion-oracle",
+        "PlasticPatternCompletion-v0",
+        steps=8,
+        oracle=True,
+        **completion,
+    )
     _draw("copy-random", "PlasticCopy-v0", steps=26, length=10, delay=10)
     _draw("cue-reward-random", "PlasticCueReward-v0", steps=16)
     _draw("regression-oracle", "PlasticRegression-v0", steps=36, oracle=True)

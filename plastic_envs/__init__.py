@@ -26,10 +26,16 @@ __all__ = [
     "register_task",
 ]
 
+register_task("PlasticAssociation-v0", "plastic_envs.tasks.association:Association")
 register_task("PlasticBandit-v0", "plastic_envs.tasks.bandit:Bandit")
+register_task("PlasticConcentration-v0", "plastic_envs.tasks.concentration:Concentration")
 register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
 register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
 register_task("PlasticFewShot-v0", "plastic_envs.tasks.few_shot:FewShot")
 register_task("PlasticMaze-v0", "plastic_envs.tasks.maze:Maze")
+register_task(
+    "PlasticPatternCompletion-v0", "plastic_envs.tasks.pattern_completion:PatternCompletion"
+)
 register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")
+register_task("PlasticStories-v0", "plastic_envs.tasks.stories:Stories")
 register_task("PlasticTargetSearch-v0", "plastic_envs.tasks.target_search:TargetSearch")

@@ -90,6 +90,7 @@ def _draw_answers(progress: Progress, lesson: Lesson, axes: "Axes") -> None:
     steps, target = np.repeat(np.arange(done), size), lesson.targets[:done].ravel()
     answer = lesson.answers.ravel().astype(np.float64)
     height = largest(lesson.targets) * 1.3
+    low = -height if lesson.targets.dtype.kind == "f" else -0.3 * height  # choices are not below 0
     inside = np.abs(answer) <= height  # others are drawn at the edge, and what is no number at 0
     drawn = np.where(inside, answer, np.nan_to_num(np.sign(answer)) * _EDGE * height)
     axes.plot(steps, target, "_", color=GOOD, ms=10, mew=2.5, label="target")
@@ -105,7 +106,7 @@ def _draw_answers(progress: Progress, lesson: Lesson, axes: "Axes") -> None:
             axes.plot(steps[where], drawn[where], marker, **style)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlim=(-0.5, progress.num_steps - 0.5), ylim=(-height, height), xlabel="step")
+    axes.set(xlim=(-0.5, progress.num_steps - 0.5), ylim=(low, height), xlabel="step")
     axes.set_title("answers (shaded: scored)", fontsize=9, loc="left")
     legend = {"fontsize": 8, "ncols": 5, "columnspacing": 1.0, "handletextpad": 0.2}
     axes.legend(loc="upper right", bbox_to_anchor=(1, 1.22), frameon=False, **legend)

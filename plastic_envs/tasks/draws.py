@@ -71,7 +71,7 @@ def shuffled(
     """
     rows_shape = uniforms.shape[:-1]
     counts = np.broadcast_to(np.asarray(counts, np.int64), rows_shape).ravel()
-    draws = uniforms.reshape(-1, picks).astype(np.float64)
+    draws = uniforms.reshape(len(counts), picks).astype(np.float64)
     rows = np.arange(len(draws))
     deck = np.tile(np.arange(counts.max(initial=0)), (len(draws), 1))
     for place in range(picks):

@@ -10,6 +10,11 @@ from tests.plastic_envs.image_files import SMALL1, SMALL2, omniglot_archive
 from tests.plastic_envs.own_tasks import OWN
 
 _SEQUENCE = [
+    ("PlasticPatternCompletion-v0", {}),
+    (
+        "PlasticPatternCompletion-v0",
+        {"num_bits": 7, "presentations": 2, "num_queries": 2, "erased": 0.4},
+    ),
     ("PlasticCopy-v0", {}),
     ("PlasticCopy-v0", {"length": 4, "dim": 3, "delay": 5}),
     ("PlasticCueReward-v0", {}),
@@ -32,14 +37,25 @@ _FEW_SHOT = [
         },
     ),
 ]
+_LABELS = [
+    ("PlasticAssociation-v0", {}),
+    (
+        "PlasticAssociation-v0",
+        {"labels": "repeated", "num_labels": 3, "num_queries": 2, "noise": 0.1},
+    ),
+    ("PlasticStories-v0", {}),
+    ("PlasticStories-v0", {"num_facts": 2, "story_length": 7, "tokens": "word"}),
+]
 _INTERACTIVE = [
     ("PlasticBandit-v0", {}),
+    ("PlasticConcentration-v0", {}),
+    ("PlasticConcentration-v0", {"num_pairs": 3, "picture_size": 2, "episode_length": 12}),
     ("PlasticMaze-v0", {"size": 5, "episode_length": 12, "wall_penalty": 0}),
     ("PlasticMaze-v0", {"episode_length": 90}),
     ("PlasticTargetSearch-v0", {"num_cues": 3, "cue_size": 2, "episode_length": 23}),
     ("PlasticTargetSearch-v0", {}),
 ]
-_ALL = [*_SEQUENCE, *_FEW_SHOT, *_INTERACTIVE, *((env_id, {}) for env_id in OWN)]
+_ALL = [*_SEQUENCE, *_FEW_SHOT, *_LABELS, *_INTERACTIVE, *((env_id, {}) for env_id in OWN)]
 
 
 def _name(variant):
@@ -74,7 +90,7 @@ def each(request):
         yield registered
 
 
-@pytest.fixture(scope="session", params=[*_SEQUENCE, *_FEW_SHOT], ids=_name)
+@pytest.fixture(scope="session", params=[*_SEQUENCE, *_FEW_SHOT, *_LABELS], ids=_name)
 def sequence(request):
     """Those of our tasks whose episodes do not depend on the answers."""
     return request.param

@@ -6,6 +6,7 @@ import pytest
 
 from plastic_envs import make_task
 from plastic_envs.spaces import at
+from plastic_envs.tasks import PatternCompletion
 from tests.plastic_envs.players import SIGMAS, per_episode, random_actions, same
 
 
@@ -73,11 +74,19 @@ def test_errors_are_squared_and_averaged_over_an_answer():
     np.testing.assert_array_equal(task.errors(answers, targets), [5.0], strict=True)
 
 
-def test_answering_zero_scores_the_chance_score(sequence):
+def without_memory(task, episodes):
+    """The best answers without memory: 0, or, to complete a pattern, what is shown of it."""
+    if isinstance(task, PatternCompletion):
+        return episodes.observations[..., : task.pattern_size]
+    return np.zeros_like(episodes.targets)
+
+
+def test_the_best_answers_without_memory_score_the_chance_score(sequence):
     task = make_task(sequence[0], **sequence[1])
-    episodes = task.sample_episodes(4000, seed=31)
-    answers = np.zeros_like(episodes.targets)
-    assert_scores(per_episode(answers, episodes), task.chance_score)
+    for seed in (31, 32):
+        episodes = task.sample_episodes(4000, seed=seed)
+        answers = without_memory(task, episodes)
+        assert_scores(per_episode(answers, episodes), task.chance_score)
     assert_scores(score_in_environment(sequence, answers, 32), task.chance_score)
 
 
@@ -95,6 +104,8 @@ def test_random_answers_score_the_random_score(sequence):
         ("PlasticCopy-v0", {}, 1 / 3, 2 / 3),
         ("PlasticCopy-v0", {"dim": 3, "length": 5, "delay": 20}, 1 / 3, 2 / 3),
         ("PlasticCueReward-v0", {}, 1 / 3, 2 / 3),
+        ("PlasticAssociation-v0", {"num_labels": 55}, 1 / 55, 1 / 55),
+        ("PlasticPatternCompletion-v0", {"num_bits": 8, "erased": 0.25}, 1 / 4, 4 / 3),
         ("PlasticFewShot-v0", {}, 1 / 5, 1 / 5),
         ("PlasticFewShot-v0", {"n_way": 20, "n_query": 7}, 1 / 20, 1 / 20),
         ("PlasticRegression-v0", {}, 39 / 40, 39 / 40 + 39**2 / 40 / 3),

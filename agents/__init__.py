@@ -14,6 +14,7 @@ _foreign = _project.foreign_files(_Path(__file__).parent)
 try:
     from agents.core import CORES, Core, Encoded, Readout, make_core
     from agents.memories.associative import AssociativeMemory, MemoryState
+    from agents.memories.hebbian_network import HebbianMemoryNetwork, HebbianMemoryState
     from agents.memories.layer import MemoryProbes
     from agents.memories.torch_rnn import TorchCore
     from agents.plastic.cells import Cell, CellStep, GRUCell, LSTMCell, RNNCell
@@ -63,6 +64,8 @@ __all__ = [
     "GRUCell",
     "Gradient",
     "Hebbian",
+    "HebbianMemoryNetwork",
+    "HebbianMemoryState",
     "ImageEmbedder",
     "ImageLabelEncoder",
     "LSTMCell",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agents.importing import import_named, is_import_name, told
 from agents.memories.associative import memory_factory
 from agents.memories.feedforward import Feedforward
+from agents.memories.hebbian_network import HebbianMemoryNetwork
 from agents.memories.torch_rnn import TorchCore, gru, lstm, rnn
 from agents.plastic.cells import Cell
 from agents.plastic.network import FormName, PlasticNetwork
@@ -155,6 +156,7 @@ CORES: dict[str, Factory] = {
     "gated-delta": memory_factory("gated-delta"),
     "mesa": memory_factory("mesa"),
     "attention": memory_factory("attention"),
+    "h-mem": HebbianMemoryNetwork,
     "prototypical": prototypical,
     "label-hebbian": label_memory_factory("hebbian"),
     "label-delta": label_memory_factory("delta"),

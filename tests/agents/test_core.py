@@ -78,6 +78,8 @@ CASES = {
     "rnn-relu": named("rnn", hidden_size=4, nonlinearity="relu"),
     "lstm-projection": named(lambda size: nn.LSTM(size, 4, proj_size=2)),
     "mlp": named("mlp", hidden_size=4)._replace(remembers=False),
+    "h-mem": named("h-mem", embedding=5, memory_size=4, output_size=2),
+    "h-mem-hops": named("h-mem", embedding=5, memory_size=4, hops=3, read_before_write=True),
     "prototypical": of_images("prototypical"),
     "prototypical-delayed": of_images("prototypical", delayed=True),
     "label-attention": of_images("label-attention", context=12),

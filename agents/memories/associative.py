@@ -18,6 +18,7 @@ from plastic_envs.checks import check_choice, check_count, check_int, shown
 
 Features = Literal["linear", "relu", "tanh", "gru", "plastic"]
 
+_TRAINING = {"steps": 2_000, "learning_rate": 3e-3, "schedule": "cosine"}
 _LARGEST = 2**30  # numbers
 _LARGEST_STATE = 2**33
 
@@ -299,6 +300,7 @@ def memory_factory(update: str) -> Callable[..., AssociativeMemory]:
     )
     factory.__name__ = factory.__qualname__ = update
     factory.__doc__ = UPDATES[update].__doc__
+    factory.training_defaults = _TRAINING  # type: ignore[attr-defined]
     return factory
 
 

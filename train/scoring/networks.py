@@ -1,7 +1,7 @@
 """Scoring a trained network: by acting in the Gymnasium environment, and on whole episodes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,11 @@ from plastic_envs.checks import check_int
 from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
 from train.devices import CPU, DeviceName, device_of, moved, resolve_for
-from train.network import Network
+from train.network import Network, count_parameters
 from train.runs.run_folder import CheckpointName, Record, RunFolder
 from train.scoring.measures import scored, summary
 from train.scoring.objectives import objective_of
+from train.scoring.references import over_oracle, reference_measures
 from train.seeds import Supervised, derived_seed
 from train.supervised.batches import Inputs, blocks, inputs_of
 from train.supervised.config import TrainConfig
@@ -54,6 +55,7 @@ def evaluate(
     num_episodes: int = 1_000,
     seed: int | None = None,
     device: DeviceName | None = None,
+    test_settings: Mapping[str, Any] | None = None,
 ) -> Record:
     """Score a trained network on test episodes.
 
@@ -63,13 +65,15 @@ def evaluate(
         num_episodes: Test episodes, at least 2.
         seed: Environment seed of the episodes; by default the run's own test seed.
         device: Where to compute; by default the run's own device, if it is here.
+        test_settings: Settings of the task in which the episodes differ from those of the run.
 
     Returns:
         `score` (by acting: mean squared error over scored steps, or accuracy over all queries)
         with `interval` (half-width at 95 %, over episodes), further measures of the task likewise
         (`first_query`, `first_query_interval`), `score_supervised` (whole sequences),
         `max_difference` of an output between the two and whether they `agree`, scores of chance and
-        oracle, and what was scored.
+        oracle, the oracle's other measures (`oracle_within_0.05`), `over_oracle`, the score divided
+        by the oracle's on the same episodes, the number of `parameters`, and what was scored.
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
@@ -80,6 +84,8 @@ def evaluate(
     if seed is not None:
         seed = check_int("seed", seed, maximum=2**63 - 1)
     config = folder.config()
+    differs = {**config.test_settings, **(test_settings or {})}
+    config = replace(config, test_settings=differs)
     place = resolve_for(config.device, device)
     network, step = folder.load_network(checkpoint)
     network.to(place)
@@ -90,20 +96,26 @@ def evaluate(
     outputs = run_over(network, inputs_of(episodes.observations)).outputs
     supervised = scored(task, outputs, episodes).measures
     difference = float(np.abs(outputs.numpy() - played.outputs).max())
+    measures = summary(task.measures(played.rewards, played.scored))
+    oracle = reference_measures(task, seed, num_episodes).get(task.oracle_name, {})
     return {
         "run": str(folder.path),
         "task": config.task,
+        **config.test_settings,
         **config.network.words,
+        "parameters": count_parameters(network),
         "checkpoint": checkpoint,
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
-        **summary(task.measures(played.rewards, played.scored)),
+        **measures,
         "score_supervised": float(supervised["score"].mean()),
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
-        "oracle": task.oracle_measures(num_episodes, seed).get("score"),
+        "oracle": oracle.get("score"),
+        **{f"oracle_{name}": value for name, value in oracle.items() if name != "score"},
+        "over_oracle": over_oracle(measures["score"], oracle),
         "optimum": task.optimal_score,
     }
 

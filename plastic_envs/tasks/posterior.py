@@ -38,8 +38,8 @@ def posterior_mean(
     task: Regression,
     observations: FloatArray,
     *,
-    particles: int = 256,
-    moves: int = 10,
+    particles: int = 128,
+    moves: int = 8,
     seed: int = 0,
 ) -> FloatArray:
     """Answer queries of `kind="mlp"` with the posterior mean given the support values.

@@ -115,7 +115,7 @@ ASSOCIATIVE = (
         cores={"mesa": _MOMENTS},
         lstm=73,
         settings={"task": "copy"},
-        steps=2_000,
+        steps=1_500,
         over_oracle=False,
     ),
     associative(
@@ -129,7 +129,7 @@ ASSOCIATIVE = (
             "task_settings.delay": 40,
             "test_settings.delay": 400,
         },
-        steps=2_000,
+        steps=1_500,
         over_oracle=False,
         note="Curves are of the validation episodes, whose delay is that of training.",
     ),

@@ -4,7 +4,7 @@ The oracle of `Regression` is linear in the values that it is shown. For `kind="
 the best there is: the mean of the posterior is, and here it is worked out as closely as one likes.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,7 +200,7 @@ def _next_power(fit: _Array, power: _Array) -> _Array:
     return np.where(enough, np.float32(1), np.maximum(low, power + np.float32(1e-6)))
 
 
-def _weights(logs: _Array) -> NDArray[np.float64]:
+def _weights(logs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     weights = np.exp(logs.astype(np.float64) - logs.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
@@ -211,7 +211,7 @@ def _drawn_again(logs: _Array, rng: np.random.Generator) -> NDArray[np.int64]:
     edges = np.cumsum(_weights(logs), axis=1)
     at = (np.arange(count) + rng.random((batch, 1))) / count
     found = [np.searchsorted(edge, row) for edge, row in zip(edges, at, strict=True)]
-    return np.minimum(np.stack(found), count - 1)
+    return np.asarray(np.minimum(np.stack(found), count - 1), np.int64)
 
 
 def _taken(part: _Array, keep: NDArray[np.int64]) -> _Array:

@@ -29,7 +29,11 @@ from plastic_envs.checks import check_bool, check_instance, check_int, shown
 
 State = TypeVar("State")
 Factory = Callable[..., nn.Module]
-"""Makes a core: a function, or a class, of the input's size and of options."""
+"""Makes a core: a function, or a class, of the input's size and of options.
+
+It may have an attribute `training_defaults`: settings of a supervised run by their names, such as
+`{"learning_rate": 3e-3}`, which suit its cores, and with which `plastic train` begins.
+"""
 
 PARTS = ("rule", "cell")
 """Parameters of a factory that are parts with settings of their own."""

@@ -5,11 +5,14 @@ python -m benchmarks.oracles --json
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
-from plastic_envs.tasks import Copy, CueReward, Regression, SquaredErrorTask
+from plastic_envs.tasks import Copy, CueReward, Episodes, Regression, SquaredErrorTask
+from plastic_envs.tasks.posterior import posterior_mean
 
 TASKS: tuple[SquaredErrorTask, ...] = (
     Copy(),
@@ -31,6 +34,8 @@ class Args:
     """Episodes of each task."""
     seed: int = 0
     """Seed of episodes and random answers."""
+    posterior: bool = False
+    """Also sample the posterior mean of regression with networks, 30 ms an episode."""
     json: bool = False
     """Print JSON lines instead of a table."""
 
@@ -42,31 +47,48 @@ def main() -> None:
         episodes = task.sample_episodes(args.episodes, args.seed)
         bound = task.action_space.high
         random = np.random.default_rng(args.seed).uniform(-bound, bound, episodes.targets.shape)
-        answers = task.oracle(episodes.observations)
-        errors = task.errors(answers, episodes.targets)
-        near = np.abs(answers - episodes.targets)[episodes.scored] < 0.05
-        per_episode = (errors * episodes.scored).sum(1) / episodes.scored.sum(1)
+        oracle = _measured(task, task.oracle(episodes.observations), episodes)
         record = {
             "task": str(task),
             "episodes": args.episodes,
-            "oracle": round(float(per_episode.mean()), 5),
-            "interval": round(1.96 * float(per_episode.std(ddof=1)) / args.episodes**0.5, 5),
-            "oracle_within_0.05": round(float(near.mean()), 4),
+            **{f"oracle{name}": value for name, value in oracle.items()},
             "optimum": task.optimal_score,
-            "memoryless": round(task.score(np.zeros_like(answers), episodes), 4),
+            "memoryless": round(task.score(np.zeros_like(episodes.targets), episodes), 4),
             "chance": task.chance_score,
             "random": round(task.score(random.astype(np.float32), episodes), 3),
             "random_expected": task.random_score,
         }
-        if args.json:
-            print(json.dumps(record), flush=True)
-        else:
-            print(
-                f"{record['task']}\n  oracle {record['oracle']:.4f} ± {record['interval']:.4f} "
-                f"({record['oracle_within_0.05']:.1%} within 0.05), without memory "
-                f"{record['memoryless']:.4f}, random {record['random']:.3f}",
-                flush=True,
-            )
+        if args.posterior and isinstance(task, Regression) and task.kind == "mlp":
+            found = _measured(task, posterior_mean(task, episodes.observations), episodes)
+            record |= {f"posterior{name}": value for name, value in found.items()}
+        print(json.dumps(record) if args.json else _told(record), flush=True)
+
+
+def _measured(
+    task: SquaredErrorTask, answers: NDArray[np.float32], episodes: Episodes
+) -> dict[str, float]:
+    """Return mean score, its half-width at 95 % over episodes, and the share within 0.05."""
+    errors = task.errors(answers, episodes.targets)
+    near = np.abs(answers - episodes.targets)[episodes.scored] < 0.05
+    scores = (errors * episodes.scored).sum(1) / episodes.scored.sum(1)
+    return {
+        "": round(float(scores.mean()), 5),
+        "_interval": round(1.96 * float(scores.std(ddof=1)) / len(scores) ** 0.5, 5),
+        "_within_0.05": round(float(near.mean()), 4),
+    }
+
+
+def _told(record: dict[str, Any]) -> str:
+    lines = [record["task"]]
+    lines += [
+        f"  {name} {record[name]:.4f} ± {record[f'{name}_interval']:.4f} "
+        f"({record[f'{name}_within_0.05']:.1%} within 0.05)"
+        for name in ("oracle", "posterior")
+        if name in record
+    ]
+    return "\n".join(
+        [*lines, f"  without memory {record['memoryless']:.4f}, random {record['random']:.3f}"]
+    )
 
 
 if __name__ == "__main__":

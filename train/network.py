@@ -200,6 +200,11 @@ class NetworkConfig:
             raise ValueError(f"{name}={shown(value)} is set, but the task has no images")
 
 
+def count_parameters(network: Network) -> int:
+    """Return how many numbers the parameters of a network are, frozen ones included."""
+    return sum(each.numel() for each in network.parameters())
+
+
 def shows_images(space: spaces.Space[Any]) -> bool:
     """Say whether observations are labelled images: each with its label beside it."""
     return isinstance(space, spaces.Dict) and set(space.spaces) == {"image", "label"}

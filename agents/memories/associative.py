@@ -17,6 +17,7 @@ from plastic_envs.checks import check_choice, check_count, check_int, shown
 
 Features = Literal["linear", "relu", "tanh", "gru", "plastic"]
 
+_TRAINING = {"steps": 2_000, "learning_rate": 3e-3, "schedule": "cosine"}
 _LARGEST = 2**30  # numbers
 _LARGEST_STATE = 2**33
 
@@ -306,6 +307,7 @@ def memory_factory(update: str) -> Callable[..., AssociativeMemory]:
 
     own = inspect.signature(AssociativeMemory).parameters.values()
     declare(factory, update, [p for p in own if p.name != "update"], {})
+    factory.training_defaults = _TRAINING  # type: ignore[attr-defined]
     return factory
 
 

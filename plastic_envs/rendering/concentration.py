@@ -11,8 +11,8 @@ from plastic_envs.rendering.canvas import (
     NEUTRAL,
     SHADE,
     Progress,
+    headed_figure,
     legend,
-    new_figure,
     pixels,
 )
 from plastic_envs.spaces import BoolArray
@@ -53,7 +53,7 @@ def concentration_text(progress: Progress, table: Table) -> str:
 def concentration_picture(progress: Progress, table: Table) -> NDArray[np.uint8]:
     """Draw a game: the cards above, those turned below; uint8 [480, 720, 3]."""
     count = len(table.cards)
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     cards, turned = figure.subplots(2, 1, height_ratios=[2, 3])
     columns = -(-count // 2) if count <= 16 else 16
     for k, picture in enumerate(table.cards):

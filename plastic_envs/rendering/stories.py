@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from plastic_envs.rendering.canvas import BAD, GOOD, NEUTRAL, Progress, new_figure, pixels
+from plastic_envs.rendering.canvas import BAD, GOOD, NEUTRAL, Progress, headed_figure, pixels
 
 _LINES = 22
 
@@ -31,7 +31,7 @@ def stories_text(progress: Progress, tale: Tale) -> str:
 
 def stories_picture(progress: Progress, tale: Tale) -> NDArray[np.uint8]:
     """Write the last lines of a story as a picture; uint8 [480, 720, 3]."""
-    figure = new_figure(progress)
+    figure = headed_figure(progress)
     axes = figure.subplots()
     axes.axis("off")
     for row, (line, colour) in enumerate(_lines(progress, tale)[-_LINES:]):

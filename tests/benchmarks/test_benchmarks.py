@@ -45,7 +45,7 @@ def test_the_forms_agree(rows, some_cases):
     assert total["worst_relative_error"] == max(case["worst_relative_error"] for case in cases)
     assert total["worst_relative_error"] <= 1e-9
     assert all("closed" in case["forms"] for case in cases[:6])
-    assert all(case["forms"].keys() == {"sequence", "numpy"} for case in cases[6:])
+    assert all(case["forms"].keys() >= {"sequence", "numpy"} for case in cases[6:])
     assert {type(make(1, 1, 1)) for make in memory_parity.UPDATES.values()} == {*UPDATES.values()}
 
 

@@ -82,6 +82,28 @@ def test_train_evaluate_and_plot_print_json_alone(command, tmp_path):
     assert figure.stat().st_size > 0
 
 
+def test_a_core_brings_the_settings_that_suit_it_and_others_can_be_asked_for(command, tmp_path):
+    small = ["--task", "copy", "--length", 2, "--batch-size", 2, "--eval-episodes", 2]
+    for name, words, expected in (
+        ("plain", ["--core", "gru", "--steps", 1], (1e-3, "constant")),
+        ("memory", ["--core", "delta", "--steps", 1], (3e-3, "cosine")),
+        ("asked", ["--core", "delta", "--steps", 1, "--learning-rate", 0.1], (0.1, "cosine")),
+    ):
+        assert command("train", *small, *words, "--out", tmp_path / name)[0] == 0
+        config = RunFolder(tmp_path / name).config()
+        assert (config.learning_rate, config.schedule, config.steps) == (*expected, 1)
+
+
+def test_a_network_is_scored_on_other_episodes_of_its_task(command, tmp_path):
+    path = tmp_path / "run"
+    small = ["--core", "gru", *SMALL, "--task", "copy", "--length", 2]
+    assert command("train", *small, "--out", path)[0] == 0
+    code, out = command("evaluate", path, "--delay", 3, "--episodes", 4, "--json")
+    assert (code, json.loads(out)["delay"]) == (0, 3)
+    assert command("evaluate", path, "--delay", -1)[0] == 1
+    assert command("evaluate", path, "--kind", "mlp")[0] == 2
+
+
 def test_results_are_printed_for_people(command, tmp_path):
     path = tmp_path / "run"
     code, out = command("train", *SMALL, "--rule", "none", "--out", path)

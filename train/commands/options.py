@@ -31,13 +31,14 @@ from train.parts import (
     short_names,
 )
 from train.reinforcement.config import RLConfig
+from train.settings import changed
 from train.supervised.config import TrainConfig, check_gives_episodes
 
 Config = TrainConfig | RLConfig
 Fields = list[tuple[str, Any, Any]]
 """Name, type and default of fields, as `make_dataclass` takes them."""
 
-_SETTINGS = ("task_settings", "core_settings", "rule_settings", "cell_settings")
+_SETTINGS = ("task_settings", "test_settings", "core_settings", "rule_settings", "cell_settings")
 _CHOICES = ("task", "env", "core", "rule", "cell")
 
 
@@ -48,13 +49,15 @@ def for_parts(
 
     Args:
         run: What is called with the command that options ask for.
-        config: Settings that are the defaults.
+        config: Settings that are the defaults, but for those that a core brings with it.
         words: Of the command line.
 
     Raises:
         ValueError: If there is no such part, or it does not go with the others.
     """
     parts = _chosen(config, words)
+    if isinstance(config, TrainConfig):
+        config = changed(config, getattr(parts["core"].factory, "training_defaults", {}))
     named = {kind: part.name for kind, part in parts.items()}
     without = [kind for kind in ("rule", "cell") if kind not in parts]
     known = [
@@ -66,14 +69,48 @@ def for_parts(
         known += _copied(type(config.ppo), config.ppo)
     taken = Counter(["help", *(name for name, _, _ in known)])
     taken.update(name for part in parts.values() for name in part.options)
-    groups = [_group(kind, part, config, taken) for kind, part in parts.items() if part.options]
-    options = make_dataclass("Options", [*known, *groups], frozen=True, kw_only=True)
+    groups = [
+        _group(kind, part, _defaults(kind, part, config), taken)
+        for kind, part in parts.items()
+        if part.options
+    ]
+    return _called(run, [*known, *groups], lambda found: _command(config, found, parts))
+
+
+def for_task(
+    run: Callable[[Any], None], command: type, task: Part, settings: Mapping[str, Any]
+) -> Callable[..., None]:
+    """Return a function for tyro, with the options of a task that was chosen before.
+
+    Args:
+        run: What is called with a command.
+        command: Its dataclass, whose `task_settings` are those that differ from the defaults.
+        task: The task.
+        settings: Its settings that are the defaults.
+    """
+    known = _copied(command, without=_SETTINGS)
+    taken = Counter(["help", *(name for name, _, _ in known), *task.options])
+
+    def made(options: Any) -> Any:
+        given = {name: getattr(options, name) for name, _, _ in known}
+        found = vars(options.task_options).items()
+        differs = {name: value for name, value in found if value != settings[name]}
+        return command(**given, task_settings=differs)
+
+    return _called(run, [*known, _group("task", task, settings, taken)], made)
+
+
+def _called(
+    run: Callable[[Any], None], options: Fields, made: Callable[[Any], Any]
+) -> Callable[..., None]:
+    """Return a function for tyro that runs the command made of options."""
+    kind = make_dataclass("Options", options, frozen=True, kw_only=True)
 
     def call(options: Any) -> None:
-        run(_command(config, options, parts))
+        run(made(options))
 
     call.__doc__ = run.__doc__
-    call.__annotations__ = {"options": Annotated[options, tyro.conf.arg(name="")], "return": None}
+    call.__annotations__ = {"options": Annotated[kind, tyro.conf.arg(name="")], "return": None}
     return call
 
 
@@ -125,14 +162,15 @@ def _copied(
         if each.name in without:
             continue
         default = (named or {}).get(each.name, each.default if made is None else MISSING)
-        if default is MISSING:
+        if default is MISSING and made is not None:
             default = getattr(made, each.name)
         told = help_texts.get(each.name, "")
         hint = hints[each.name]
         if each.name in (named or {}):
             hint, told = str, f"{told} {_known(each.name)}".strip()
         argument = tyro.conf.arg(help=told)
-        copied.append((each.name, Annotated[hint, argument], _default(default)))
+        kept = field() if default is MISSING else _default(default)
+        copied.append((each.name, Annotated[hint, argument], kept))
     return copied
 
 
@@ -156,9 +194,10 @@ def _with_episodes() -> list[str]:
     return found
 
 
-def _group(kind: str, part: Part, config: Config, taken: Mapping[str, int]) -> tuple[str, Any, Any]:
+def _group(
+    kind: str, part: Part, defaults: Mapping[str, Any], taken: Mapping[str, int]
+) -> tuple[str, Any, Any]:
     """Return a field for all options of a part."""
-    defaults = _defaults(kind, part, config)
     inner: Fields = []
     for name, option in part.options.items():
         argument = tyro.conf.arg(

@@ -91,6 +91,9 @@ def check_scores(path: Path, content: Record, measures: Collection[str]) -> Reco
             check_finite(path, measure, value)
     if not isinstance(content.get("higher_is_better"), bool):
         raise ValueError(f"{path}: higher_is_better must be true or false")
+    for name in ("parameters", "cpu_seconds"):
+        if content.get(name) is not None and check_finite(path, name, content[name]) < 0:
+            raise ValueError(f"{path}: {name} must be at least 0, got {shown(content[name])}")
     eta = content.setdefault("eta", None)
     if eta is not None:
         if not isinstance(eta, list) or not eta:

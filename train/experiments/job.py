@@ -21,6 +21,7 @@ import torch
 from plastic_envs.tasks import FewShot, SequenceTask
 from train.devices import resolve_for
 from train.experiments.sweep import PLACES, Config
+from train.network import count_parameters
 from train.places import seeing_working_directory
 from train.reinforcement.config import RLConfig
 from train.runs.files import write_text
@@ -28,7 +29,7 @@ from train.runs.run_folder import Record, RLRunFolder, RunFolder, open_run
 from train.scoring.evaluation import evaluate
 from train.scoring.measures import scored, summary
 from train.scoring.networks import probe_eta, run_over
-from train.scoring.references import reference_measures
+from train.scoring.references import over_oracle, reference_measures
 from train.supervised.batches import embedded, whole
 from train.supervised.encoders import image_encoder_of
 from train.supervised.training import loss_of, train_network
@@ -134,8 +135,11 @@ def score(folder: AnyFolder, num_episodes: int | None = None) -> Record:
     Returns:
         The task's measures (`score` counts scored steps alone) with their half-width at 95 % over
         episodes; of supervised runs `loss`, what training minimises; `references`, the measures of
-        what it is compared with, by name; `higher_is_better`; and the mean plasticity rate `eta` at
-        each step of an episode, where there is one and the whole of it is known.
+        what it is compared with, by name; `cpu_seconds` of training, if known;
+        `higher_is_better`; and the mean plasticity rate `eta` at each step of an episode, where
+        there is one and the whole of it is known. Of supervised runs, whose references are of the
+        same episodes, `over_oracle`, the score divided by the oracle's, where that is not 0, and
+        `parameters`, how many the network has.
     """
     if isinstance(folder, RLRunFolder):
         return _score_agent(folder, num_episodes or PLAYED_EPISODES)
@@ -149,6 +153,7 @@ def _score_agent(folder: RLRunFolder, num_episodes: int) -> Record:
     return {
         **{name: value for name, value in record.items() if name not in described},
         "references": {name: {"score": value} for name, value in references.items()},
+        "cpu_seconds": folder.cpu_seconds(),
         "higher_is_better": config.higher_is_better,
         "eta": None,
     }
@@ -168,21 +173,28 @@ def _score_network(folder: RunFolder, num_episodes: int) -> Record:
     eta = probe_eta(folder)
     # The loss may average steps that need no memory, too.
     share = float(batch.scored.float().mean()) if config.loss_steps == "all" else 1.0
+    measures = summary(scored(task, outputs, batch).measures)
+    references = _references(task, seed, num_episodes, share)
     return {
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
-        **summary(scored(task, outputs, batch).measures),
+        **measures,
         "loss": float(loss_of(config, task, outputs, batch)),
-        "references": _references(task, seed, share),
+        "references": references,
+        "over_oracle": over_oracle(measures["score"], references.get(task.oracle_name)),
+        "parameters": count_parameters(network),
+        "cpu_seconds": folder.cpu_seconds(),
         "higher_is_better": task.higher_is_better,
         "eta": None if eta is None else [round(float(value), 6) for value in eta],
     }
 
 
-def _references(task: SequenceTask, seed: int, scored_share: float) -> dict[str, Record]:
+def _references(
+    task: SequenceTask, seed: int, num_episodes: int, scored_share: float
+) -> dict[str, Record]:
     """Return the measures of chance, oracle and optimum, as far as they are known."""
-    found = reference_measures(task, seed)
+    found = reference_measures(task, seed, num_episodes)
     if found.get("optimum") == {"score": found.get(task.oracle_name, {}).get("score")}:
         del found["optimum"]
     return {

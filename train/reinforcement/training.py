@@ -103,6 +103,7 @@ class _Training:
         standing = folder.standing()
         self.best = None if standing is None else standing.best
         self.seconds = 0.0 if standing is None else standing.seconds
+        self.cpu_seconds = folder.cpu_seconds() or 0.0
         self.parts_done = 0 if standing is None else standing.metrics["records"] - 1
         self.events_path = folder.path / "events.out.tfevents"
         with naming(self.events_path):
@@ -125,10 +126,11 @@ class _Training:
                 if self.best is None:
                     self._evaluate()
                 while model.num_timesteps < steps:
-                    started = time.perf_counter()
+                    started, busy = time.perf_counter(), time.process_time()
                     self._train_part(bar)
                     self.parts_done += 1
                     self.seconds += time.perf_counter() - started
+                    self.cpu_seconds += time.process_time() - busy
                     record = self._evaluate()
                     bar.set_postfix(val_score=f"{record['val_score']:.4f}")
         finally:
@@ -162,7 +164,8 @@ class _Training:
             **{f"val_{name}": value for name, value in summary(measures).items()},
         }
         folder.append(folder.metrics_path, record)
-        folder.append(folder.timing_path, {"step": step, "seconds": round(self.seconds, 3)})
+        timing = {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 3)}
+        folder.append(folder.timing_path, {"step": step, **timing})
         with naming(self.events_path):
             for name in measures:
                 model.logger.record(f"val/{name}", record[f"val_{name}"])

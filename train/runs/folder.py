@@ -199,6 +199,18 @@ class Folder(ABC, Generic[Config]):
         """
         return read_series(self.timing_path, "seconds")
 
+    def cpu_seconds(self) -> float | None:
+        """Return the seconds that training has kept a processor busy, if they are known.
+
+        Raises:
+            ValueError: If the timing cannot be read.
+        """
+        records = self.timing()
+        if not records or "cpu_seconds" not in records[-1]:
+            return None
+        read_series(self.timing_path, "seconds", "cpu_seconds", finite=True)
+        return float(records[-1]["cpu_seconds"])
+
     def append(self, path: Path, record: Record) -> None:
         """Add a line to a JSON-lines file; it is on the disk when this returns."""
         append_text(path, json.dumps(record) + "\n")

@@ -3,7 +3,7 @@
 config.json      settings (TrainConfig; RLConfig in reinforcement learning)
 versions.json    what it ran on
 metrics.jsonl    a line per validation; the same for the same settings on the same machine
-timing.jsonl     seconds at each validation; not reproducible, hence apart
+timing.jsonl     seconds and CPU seconds at each validation; not reproducible, hence apart
 last.pt          checkpoint of the last validation; in reinforcement learning last.zip
 best.pt          checkpoint of the validation with the best score, or best.zip
 events.out.…     the same numbers and figures for TensorBoard

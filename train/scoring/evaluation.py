@@ -1,5 +1,8 @@
 """Scoring what a run has made, a network or an agent, on test episodes."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from plastic_envs.checks import check_int
 from train.names import CheckpointName, DeviceName
 from train.reinforcement.config import RLConfig
@@ -20,6 +23,7 @@ def evaluate(
     num_episodes: int = 1_000,
     seed: int | None = None,
     device: DeviceName | None = None,
+    test_settings: Mapping[str, Any] | None = None,
 ) -> Record:
     """Score a trained network or agent on test episodes.
 
@@ -29,6 +33,8 @@ def evaluate(
         num_episodes: Test episodes, at least 2.
         seed: Environment seed of the episodes; by default the run's own test seed.
         device: Where to compute; by default the run's own device, if it is here.
+        test_settings: Of a network, settings of the task in which the episodes differ from those of
+            the run.
 
     Returns:
         `score` (of the task: by acting; of foreign environments the return of an episode) with
@@ -36,8 +42,10 @@ def evaluate(
         `first_query_interval`), and what was scored.
 
         Of a network also `score_supervised` (whole sequences), `max_difference` of an output
-        between that and acting, whether they `agree`, and the scores of chance, oracle and optimum;
-        of an agent `references`, scores to compare with, by name.
+        between that and acting, whether they `agree`, the number of `parameters`, the scores of
+        chance, oracle and optimum, further measures of the oracle (`oracle_within_0.05`), and
+        `over_oracle`, the score divided by the oracle's on the same episodes; of an agent
+        `references`, scores to compare with, by name.
 
     Raises:
         FileNotFoundError: If the run or the checkpoint does not exist.
@@ -53,7 +61,7 @@ def evaluate(
 
         scored = score_agent(folder, checkpoint, num_episodes, seed, device)
     else:
-        scored = score_network(folder, checkpoint, num_episodes, seed, device)
+        scored = score_network(folder, checkpoint, num_episodes, seed, device, test_settings or {})
     return {"run": str(folder.path), **scored}
 
 

@@ -1,7 +1,7 @@
 """Scoring a trained network: by acting in the Gymnasium environment, and on whole episodes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +14,11 @@ from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks import SequenceTask
 from train.devices import CPU, device_of, moved, resolve_for
 from train.names import CheckpointName, DeviceName
-from train.network import Network
+from train.network import Network, count_parameters
 from train.runs.run_folder import Record, RunFolder
 from train.scoring.measures import scored, summary
 from train.scoring.objectives import objective_of
+from train.scoring.references import over_oracle, reference_measures
 from train.supervised.batches import Inputs, blocks, inputs_of
 from train.supervised.config import TrainConfig
 
@@ -52,9 +53,12 @@ def score_network(
     num_episodes: int,
     seed: int,
     device: DeviceName | None,
+    test_settings: Mapping[str, Any],
 ) -> Record:
     """Score a network as `train.scoring.evaluation.evaluate` says."""
     config = folder.config()
+    differs = {**config.test_settings, **test_settings}
+    config = replace(config, test_settings=differs)
     place = resolve_for(config.device, device)
     network, step = folder.load_network(checkpoint)
     network.to(place)
@@ -64,19 +68,25 @@ def score_network(
     outputs = run_over(network, inputs_of(episodes.observations)).outputs
     supervised = scored(task, outputs, episodes).measures
     difference = float(np.abs(outputs.numpy() - played.outputs).max())
+    measures = summary(task.measures(played.rewards, played.scored))
+    oracle = reference_measures(task, seed, num_episodes).get(task.oracle_name, {})
     return {
         "task": config.task,
+        **config.test_settings,
         **config.network.words,
+        "parameters": count_parameters(network),
         "checkpoint": checkpoint,
         "step": step,
         "episodes": num_episodes,
         "seed": seed,
-        **summary(task.measures(played.rewards, played.scored)),
+        **measures,
         "score_supervised": float(supervised["score"].mean()),
         "max_difference": difference,
         "agree": difference <= AGREEMENT,
         "chance": task.chance_score,
-        "oracle": task.oracle_measures(num_episodes, seed).get("score"),
+        "oracle": oracle.get("score"),
+        **{f"oracle_{name}": value for name, value in oracle.items() if name != "score"},
+        "over_oracle": over_oracle(measures["score"], oracle),
         "optimum": task.optimal_score,
     }
 

@@ -35,6 +35,8 @@ class TrainConfig:
     """What to learn: a short name, a Gymnasium id, or module:Class of a task of your own."""
     task_settings: dict[str, Any] = field(default_factory=dict)
     """Its own settings, completed with its defaults."""
+    test_settings: dict[str, Any] = field(default_factory=dict)
+    """Those in which the task of test episodes differs."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
     steps: int = 5_000
     """Training steps, one batch each."""
@@ -77,6 +79,9 @@ class TrainConfig:
         )
         settings = self.task_part.complete(self.task_settings)
         object.__setattr__(self, "task_settings", settings)
+        tested = self.task_part.complete({**settings, **self.test_settings})
+        differs = {name: tested[name] for name in self.test_settings}
+        object.__setattr__(self, "test_settings", differs)
         check_gives_episodes(self.task_part)
         self.network.check_device(self.device)
         if self.fine_tune and self.encoder_run is None:
@@ -117,7 +122,10 @@ class TrainConfig:
         Raises:
             ValueError: If a setting is out of range, or its data cannot be read.
         """
-        task: SequenceTask = self.task_part.make(self.task_settings, split=split)
+        settings = self.task_settings
+        if split == "test":
+            settings = {**settings, **self.test_settings}
+        task: SequenceTask = self.task_part.make(settings, split=split)
         return task_for(task, split)
 
     def make_vec(self, num_envs: int, split: Split) -> VectorEnv[Any, Any, Any]:

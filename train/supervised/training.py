@@ -151,13 +151,14 @@ class _Training:
             weight_decay=config.weight_decay,
             amsgrad=True,
         )
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
         self.best: Record | None = None
         self.recent: list[tuple[float, float]] = []  # loss and gradient norm since validation
         if folder.checkpoint_path("last").exists():
             standing = folder.restore("last", network, self.optimizer)
             self.step, self.seconds = standing.step, standing.seconds
             self.best = standing.best
+            self.cpu_seconds = folder.cpu_seconds() or 0.0
         # From here on the first process may write a checkpoint: all have read the one there was.
         processes.on_first(lambda: None)
         self.sample_training = self._sampler(config.task_for("train"))
@@ -168,8 +169,8 @@ class _Training:
         self.parallel = processes.parallel(network)
 
     def run(self, progress: bool) -> Record:
-        config, started = self.config, time.perf_counter()
-        already = self.seconds
+        config, started, busy = self.config, time.perf_counter(), time.process_time()
+        already, busy_before = self.seconds, self.cpu_seconds
         first = self.processes.is_first
         bar = tqdm(
             total=config.steps,
@@ -191,6 +192,7 @@ class _Training:
                 bar.update()
                 if self.step % config.eval_every == 0 or self.step == config.steps:
                     self.seconds = already + time.perf_counter() - started
+                    self.cpu_seconds = busy_before + time.process_time() - busy
                     record = self.processes.on_first(self._validate)
                     self.recent = []
                     if record is not None:
@@ -240,9 +242,8 @@ class _Training:
         for name, values in ran.probes.items():
             record.setdefault(name, float(values.mean()))
         self.folder.append(self.folder.metrics_path, record)
-        self.folder.append(
-            self.folder.timing_path, {"step": self.step, "seconds": round(self.seconds, 3)}
-        )
+        timing = {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 3)}
+        self.folder.append(self.folder.timing_path, {"step": self.step, **timing})
         with naming(self.events_path):
             self._log(record, answers, ran)
         if self.best is not None and not self.config.validates_at(self.step):

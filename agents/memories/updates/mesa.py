@@ -93,13 +93,15 @@ class Mesa(Update):
 
     @staticmethod
     def _regularised(matrix: Tensor, ridge: Tensor) -> Tensor:
-        """Return H + Λ, and as much more as makes up for the rounding of H.
+        """Return H + Λ, where Λ is at least the rounding of H.
 
-        Without it, a long sum of keys that leave out a direction is not positive there once Λ is
-        smaller than the rounding of its large entries. It is no more than that rounding.
+        Otherwise a long sum of keys that leave out a direction would not be positive there once Λ
+        is smaller than the rounding of its large entries. A larger Λ stays what it is: what is read
+        does not depend on how it is computed.
         """
         trace = matrix.detach().diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
-        return matrix + torch.diag_embed(ridge + _ROUNDING * torch.finfo(trace.dtype).eps * trace)
+        rounding = _ROUNDING * torch.finfo(trace.dtype).eps * trace
+        return matrix + torch.diag_embed(torch.maximum(ridge, rounding))
 
     def forward(
         self,

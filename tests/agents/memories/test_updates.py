@@ -169,6 +169,19 @@ def test_what_one_write_does_is_bounded():
         assert not share[2::8].any()
 
 
+def test_mesa_reads_the_same_step_by_step_in_float32():
+    update = Mesa(24, 8, 1, ridge=0.06)
+    k, q, v, *_ = problem(update, 40, dtype=torch.float32)
+    plane = torch.randn(12, 24, generator=seeded(2))  # as of linear features of fewer entries
+    k, q = (part[..., :12] @ plane / 24**0.5 for part in (k, q))
+    write = Write(k, q, v, torch.full_like(k[..., 0], -0.5), None)
+    with torch.no_grad():
+        reads, steps = update(write)[0], naive.run(update, write)[0]
+        exact = naive.run(update.double(), Write(*(p.double() for p in write[:4]), None))[0]
+    for found in (reads, steps):
+        torch.testing.assert_close(found.double(), exact, rtol=0, atol=2e-4)
+
+
 def test_mesa_in_float32_on_few_directions():
     """Keys leave out six directions, where the rounding of H comes to exceed the smallest Λ."""
     update = Mesa(8, 2, 1, ridge=0.00101)

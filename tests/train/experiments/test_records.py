@@ -111,6 +111,9 @@ def test_the_command_writes_the_page_and_its_figures_and_no_old_ones(recorded, c
     assert "| noise 0.5 | gradient RNN 8 |" in text
     assert "noise 0.1" not in text
     assert "2 of 2, 6 steps" in text
+    assert "| seeds | parameters | seconds | CPU seconds |" in text
+    [record, *_] = read_run_records(records / "smoke" / "tiny.jsonl")
+    assert f"| {record.scores['parameters']} |" in text
     named = re.findall(r"\((images/results/.*?\.png)\)", text)
     assert {docs / name for name in named} == set(figures.iterdir())
     widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
@@ -162,6 +165,7 @@ GOOD = {
         ({"scores": {**GOOD["scores"], "eta": 3}}, "eta must be a list"),
         ({"seconds": {"a": "b"}}, "seconds must be a finite number"),
         ({"seconds": {"a": -1.0}}, "seconds must be at least 0"),
+        ({"scores": {**GOOD["scores"], "parameters": -1}}, "parameters must be at least 0"),
         ({"date": "yesterday"}, "date must be like"),
     ],
     ids=str,

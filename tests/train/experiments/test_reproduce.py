@@ -215,6 +215,10 @@ def test_scores_are_those_of_the_test_stream(tmp_path):
     assert ours["score"] == pytest.approx(theirs["score"], abs=1e-6)
     assert ours["interval"] == pytest.approx(theirs["interval"], abs=1e-6)
     assert ours["seed"] == theirs["seed"]
+    assert ours["references"]["oracle"]["score"] == pytest.approx(theirs["oracle"])
+    for name in ("over_oracle", "parameters"):
+        assert ours[name] == pytest.approx(theirs[name])
+    assert ours["cpu_seconds"] == folder.cpu_seconds() > 0
     assert len(ours["eta"]) == 6
     assert ours["loss"] != ours["score"]  # the loss averages all steps, the score the queries
 

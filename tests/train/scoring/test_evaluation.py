@@ -58,6 +58,30 @@ def test_acting_whole_sequences_and_single_environments_agree(make_run, settings
     assert result["interval"] == pytest.approx(1.96 * deviation / np.sqrt(5), rel=1e-4)
 
 
+def test_other_episodes_than_those_it_learned_on_can_be_asked_for(make_run):
+    folder = make_run(core="gru", task="copy", length=2, delay=1, steps=2)
+    usual, longer = (evaluate(folder, num_episodes=5, test_settings=t) for t in ({}, {"delay": 7}))
+    assert longer["delay"] == 7
+    assert "delay" not in usual
+    assert longer["agree"]
+    assert longer["score"] != usual["score"]
+    with pytest.raises(ValueError, match="has no setting 'kind'"):
+        evaluate(folder, num_episodes=5, test_settings={"kind": "mlp"})
+
+
+def test_the_oracle_answers_the_same_episodes(make_run, monkeypatch):
+    monkeypatch.setattr("train.scoring.references._BLOCK", 2)
+    folder = make_run(core="gru", task="regression", steps=2)
+    result = evaluate(folder, num_episodes=5)
+    task = folder.config().task_for("test")
+    expected = task.oracle_measures(5, result["seed"])
+    assert result["oracle"] == pytest.approx(expected["score"])
+    assert result["oracle_within_0.05"] == pytest.approx(expected["within_0.05"])
+    assert result["over_oracle"] == result["score"] / result["oracle"]
+    network, _ = folder.load_network()
+    assert result["parameters"] == sum(each.numel() for each in network.parameters())
+
+
 @pytest.mark.parametrize("block", [1, 3, 4, 10, 11])
 def test_rounds_of_any_size_play_the_same_episodes(run, monkeypatch, block):
     expected = evaluate(run, num_episodes=10)

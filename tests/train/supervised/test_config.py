@@ -55,6 +55,20 @@ def test_settings_survive_json(
     assert TrainConfig.from_json(config.to_json()) == config
 
 
+def test_test_episodes_alone_are_of_their_own_settings():
+    config = TrainConfig(
+        task="copy", task_settings={"length": 3, "delay": 2}, test_settings={"delay": 9}
+    )
+    delays = {split: config.task_for(split).delay for split in ("train", "validation", "test")}
+    assert delays == {"train": 2, "validation": 2, "test": 9}
+    assert config.task_for("test").length == 3
+    assert config.make_vec(2, "test").unwrapped.task.delay == 9
+    assert TrainConfig.from_json(config.to_json()) == config
+    for odd, match in (({"dely": 9}, "has no setting 'dely'"), ({"delay": "9"}, "delay must")):
+        with pytest.raises(ValueError, match=match):
+            replace(config, test_settings=odd)
+
+
 @pytest.mark.parametrize("core", ["lstm", "gru", "rnn", "mlp", "prototypical"])
 def test_settings_of_other_cores_survive_json_and_have_no_rule_and_cell(core):
     config = TrainConfig(task="few-shot", network=NetworkConfig(core=core))

@@ -301,3 +301,6 @@ def test_timing_is_kept_apart_from_what_can_be_reproduced(run):
     lines = run.timing_path.read_text().splitlines()
     assert len(lines) == len(run.metrics())
     assert "seconds" not in run.metrics_path.read_text()
+    busy = [record["cpu_seconds"] for record in run.timing()]
+    assert busy == sorted(busy)
+    assert run.cpu_seconds() == busy[-1] > 0

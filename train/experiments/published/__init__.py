@@ -1,6 +1,7 @@
 """The experiments that there are."""
 
 from train.experiments.published.agents import AGENTS
+from train.experiments.published.associative import ASSOCIATIVE
 from train.experiments.published.demonstration import DEMO
 from train.experiments.published.images import IMAGES
 from train.experiments.published.memories import MEMORIES
@@ -8,6 +9,7 @@ from train.experiments.published.paper import PAPER
 from train.experiments.sweep import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (*PAPER, *MEMORIES, *IMAGES, *AGENTS, DEMO)
+    experiment.name: experiment
+    for experiment in (*PAPER, *MEMORIES, *ASSOCIATIVE, *IMAGES, *AGENTS, DEMO)
 }
 """All experiments by their name, in the order in which they are reported."""

@@ -49,7 +49,9 @@ class Row:
     name: str
     cells: tuple[Cell | None, ...]
     runs: str
-    seconds: str
+    parameters: str = ""
+    seconds: str = ""
+    cpu_seconds: str = ""
     reference: bool = False
 
 
@@ -220,13 +222,23 @@ def _lines(counts: Iterable[int]) -> str:
 
 
 def _row(panel: Panel, group: Group, measures: Sequence[Measure]) -> Row:
-    cells = tuple(_cell(group, measure) if group.finished else None for measure in measures)
-    seconds = ", ".join(f"{run.seconds:.0f}" for run in group.finished)
-    return Row(panel.title, group.title, cells, group.extent, seconds)
+    cells = tuple(_cell(group, measure) for measure in measures)
+    parameters = sorted({f"{count:,.0f}" for count in group.values("parameters")})
+    return Row(
+        panel.title,
+        group.title,
+        cells,
+        group.extent,
+        " or ".join(parameters),
+        ", ".join(f"{run.seconds:.0f}" for run in group.finished),
+        ", ".join(f"{seconds:.0f}" for seconds in group.values("cpu_seconds")),
+    )
 
 
-def _cell(group: Group, measure: Measure) -> Cell:
+def _cell(group: Group, measure: Measure) -> Cell | None:
     values, (mean, interval) = group.values(measure.key), group.summary(measure.key)
+    if not len(values):
+        return None
     return Cell(
         measure.format(mean),
         "" if interval is None else f"± {measure.format(interval)}",
@@ -243,7 +255,6 @@ def _reference_rows(panel: Panel, measures: Sequence[Measure]) -> list[Row]:
                 None if value is None else Cell(measure.format(value), "", "")
                 for measure, value in zip(measures, values, strict=True)
             ),
-            "",
             "",
             reference=True,
         )

@@ -50,8 +50,9 @@ class Group:
         return [run for run in self.runs if run.test is not None]
 
     def values(self, key: str) -> NDArray[np.float64]:
-        """Return a test score of each finished run."""
-        return np.array([run.test[key] for run in self.finished if run.test is not None])
+        """Return a test score of each finished run that has it."""
+        found = [run.test.get(key) for run in self.finished if run.test is not None]
+        return np.array([value for value in found if value is not None], np.float64)
 
     def summary(self, key: str) -> tuple[float | None, float | None]:
         """Return mean and half-width at 95 % of a test score over seeds, as far as there are."""

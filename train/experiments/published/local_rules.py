@@ -68,7 +68,7 @@ LOCAL_RULES = Experiment(
         ),
         "smoke": Budget(
             networks=_networks(8, 20, 40),
-            seeds=(0,),
+            seeds=(0, 1),
             settings={"eval_every": 20, "eval_episodes": 50, "batch_size": 16},
         ),
     },

@@ -12,20 +12,22 @@ class PlasticLinear(nn.Module):
     Attributes:
         weight: W [in, out], initially U(-k, k) with k = 1/√fan_out.
         bias: b [out], likewise.
-        weight_alpha: α of W [in, out], or None if it is 1 and not learned.
+        weight_alpha: α of W [in, out], or None if it is 1 and not learned, or W is not plastic.
         bias_alpha: α of b [out], or None if it is 1 and not learned, or b is not plastic.
     """
 
     weight_alpha: nn.Parameter | None
     bias_alpha: nn.Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, fan_out: int, rule: Rule) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, fan_out: int, rule: Rule, plastic: bool = True
+    ) -> None:
         super().__init__()
         self._bound = fan_out**-0.5
         self._rule = rule
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features))
-        learned = rule.plastic and rule.alpha != "off"
+        learned = plastic and rule.plastic and rule.alpha != "off"
         alphas = {"weight": learned, "bias": learned and rule.writes_bias}
         for name, has_alpha in alphas.items():
             like = getattr(self, name)

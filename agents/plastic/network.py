@@ -72,6 +72,12 @@ class PlasticNetwork(nn.Module):
         rule: A name in `agents.plastic.rules.RULES` (`"gradient"`, `"hebbian"`, `"oja"`,
             `"backpropamine"`, `"none"`), or a `Rule` with settings of your own.
         extra_dim: Free readout units, the network's own target for the gradient rule.
+        teaching_size: Entries v at the end of an input (with an `encoder`, of what it returns)
+            that tell what should have come out, such as a value, a label or a reward. They pass
+            encoder and cell by and join the readout's units as the rule sees them, o_t + v_t T with
+            learned T: post-synaptic activity, error and rates. Activities of all layers, the keys
+            of what is written, and the outputs of the same step do not see them. Needs a rule that
+            writes.
         encoder: Replaces the plastic encoder: a module that maps inputs [B, T, …] to
             [B, T, hidden_size]; `input_size` is then only a record.
         form: How sequences are computed: `"compiled"` (in C, on the CPU), `"closed"` (in PyTorch,
@@ -84,6 +90,8 @@ class PlasticNetwork(nn.Module):
     Attributes:
         output_weight: ω [readout] of the inner loss: a parameter if the rule trains it, else a
             buffer of ones.
+        teaching_weight: T [teaching_size, readout], initially zero, since of a wrong sign a network
+            learns at first to write nothing, and stays so; None if there is no teaching.
 
     Raises:
         ValueError: If an argument is unknown, out of range, or of the wrong kind, the network
@@ -98,6 +106,7 @@ class PlasticNetwork(nn.Module):
     """
 
     output_weight: Tensor
+    teaching_weight: nn.Parameter | None
 
     def __init__(
         self,
@@ -108,6 +117,7 @@ class PlasticNetwork(nn.Module):
         rule: str | Rule = "gradient",
         *,
         extra_dim: int = 4,
+        teaching_size: int = 0,
         encoder: nn.Module | None = None,
         form: FormName = "auto",
         freeze_slow_weights: bool = False,
@@ -129,18 +139,24 @@ class PlasticNetwork(nn.Module):
         hidden = self.hidden_size
         gates = hidden * check_int("cell.gates", getattr(self.cell, "gates", None), minimum=1)
         readout = self.output_size + self.extra_dim + int(self.rule.modulation)
+        stimulus = self._stimulus_size(teaching_size)
         sizes = {
-            "cell_input": (hidden, gates),
+            "cell_input": (hidden if encoder is None else stimulus, gates),
             "cell_hidden": (hidden, gates),
             "readout": (hidden, readout),
         }
         if encoder is None:
-            sizes = {"encoder": (self.input_size, hidden), **sizes}
+            sizes = {"encoder": (stimulus, hidden), **sizes}
         self._sizes = sizes
+        self._plastic_sizes = {
+            name: size
+            for name, size in sizes.items()
+            if self.rule.plastic and self.rule.writes_into(name)
+        }
         learned = 2 if self.rule.plastic and self.rule.alpha != "off" else 1
         check_count(
             "the parameters",
-            learned * self._fast_weights,
+            learned * _weights(sizes),
             _LARGEST_NETWORK,
             input_size=self.input_size,
             output_size=self.output_size,
@@ -153,7 +169,12 @@ class PlasticNetwork(nn.Module):
         # Both layers of a cell by the hidden size and not by the gates, as torch's cells.
         fan_outs = {name: readout if name == "readout" else hidden for name in sizes}
         self.layers = nn.ModuleDict(
-            {name: PlasticLinear(*sizes[name], fan_outs[name], self.rule) for name in sizes}
+            {
+                name: PlasticLinear(
+                    *sizes[name], fan_outs[name], self.rule, name in self._plastic_sizes
+                )
+                for name in sizes
+            }
         )
         if self.rule.trains_output_weight:
             self.output_weight = nn.Parameter(torch.ones(readout))
@@ -161,8 +182,22 @@ class PlasticNetwork(nn.Module):
             self.register_buffer("output_weight", torch.ones(readout))
         for _, layer in self._plastic_layers():
             layer.reset_parameters(generator)
+        self.teaching_weight = None
+        if self.teaching_size > 0:
+            self.teaching_weight = nn.Parameter(torch.zeros(self.teaching_size, readout))
         if check_bool("freeze_slow_weights", freeze_slow_weights):
             self.freeze_slow_weights()
+
+    def _stimulus_size(self, teaching_size: int) -> int:
+        """Check the size of the teaching; return how many entries of an input go through layers."""
+        whole = self.input_size if self.encoder is None else self.hidden_size
+        self.teaching_size = check_int("teaching_size", teaching_size, maximum=whole - 1)
+        if self.teaching_size > 0 and not self.rule.plastic:
+            raise ValueError(
+                f"teaching_size must be 0 for a rule that writes nothing, got {teaching_size}: "
+                "nothing would see the last entries of inputs"
+            )
+        return whole - self.teaching_size
 
     def _own_tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return the rule's own tensors of one sample, as an example of their shapes and types."""
@@ -171,7 +206,7 @@ class PlasticNetwork(nn.Module):
         zero = torch.zeros(())
         fast = {
             name: FastWeights(zero.expand(1, *size), zero.expand(1, size[1]))
-            for name, size in self._sizes.items()
+            for name, size in self._plastic_sizes.items()
         }
         own = own_state(self.rule, fast)
         for tensors in own.values():
@@ -189,9 +224,8 @@ class PlasticNetwork(nn.Module):
         return self.layers.items()  # type: ignore[return-value]
 
     @property
-    def _fast_weights(self) -> int:
-        """Number of the fast weights of a sample, those of biases included."""
-        return sum((rows + 1) * columns for rows, columns in self._sizes.values())
+    def _taught(self) -> bool:
+        return self.teaching_weight is not None
 
     @property
     def form(self) -> FormName:
@@ -219,21 +253,23 @@ class PlasticNetwork(nn.Module):
         for _, layer in self._plastic_layers():
             layer.weight.requires_grad_(False)
             layer.bias.requires_grad_(False)
+        if self.teaching_weight is not None:
+            self.teaching_weight.requires_grad_(False)
 
     def supported_forms(self) -> list[FormName]:
         """Return the forms that can compute this network as it is now, the fastest first.
 
         `"compiled"` needs parameters on the CPU in float32 or float64, a rule and a cell that it
-        was written for (no subclass) without `weight_clip`, a build of its kernel, and that nothing
-        but first-order autograd follows the calls of torch (see docs/fast-engine.md); `"naive"`
-        needs a rule whose very class has a literal form, and no compiler or transform of torch
-        around the call; `"closed"` can always be used.
+        was written for (no subclass) without `weight_clip`, no teaching, a build of its kernel, and
+        that nothing but first-order autograd follows the calls of torch (see docs/fast-engine.md);
+        `"naive"` needs a rule whose very class has a literal form, and no compiler or transform of
+        torch around the call; `"closed"` can always be used.
         """
         tensors = [self.output_weight, *self.parameters()]
         return [
             name
             for name, form in FORMS.items()
-            if form.obstacle(self.rule, self.cell, tensors) is None
+            if form.obstacle(self.rule, self.cell, tensors, taught=self._taught) is None
         ]
 
     def initial_state(self, batch_size: int) -> PlasticState:
@@ -246,17 +282,16 @@ class PlasticNetwork(nn.Module):
             ValueError: If it is no size, or the state would be too large.
         """
         batch = check_int("batch_size", batch_size)
-        numbers = self._fast_weights + sum(leaf.numel() for leaf in leaves(self._own))
+        numbers = _weights(self._plastic_sizes) + sum(leaf.numel() for leaf in leaves(self._own))
         check_count("the state", batch * numbers, _LARGEST_STATE, batch_size=batch)
         return self._initial_state(batch)
 
     def _initial_state(self, batch: int) -> PlasticState:
-        like, fast = self.output_weight, {}
-        if self.rule.plastic:
-            fast = {
-                name: FastWeights(like.new_zeros(batch, *size), like.new_zeros(batch, size[1]))
-                for name, size in self._sizes.items()
-            }
+        like = self.output_weight
+        fast = {
+            name: FastWeights(like.new_zeros(batch, *size), like.new_zeros(batch, size[1]))
+            for name, size in self._plastic_sizes.items()
+        }
         zeros = like.new_zeros(batch, self.hidden_size)
         own = own_state(self.rule, fast) if self._own else {}
         return PlasticState(self.cell.initial_hidden(zeros), fast, own)
@@ -340,7 +375,7 @@ class PlasticNetwork(nn.Module):
             check_starts(episode_starts, (batch, steps), x.device)
             tensors.append(episode_starts)
         form = FORMS["compiled" if self.form == "auto" else self.form]
-        obstacle = form.obstacle(self.rule, self.cell, tensors)
+        obstacle = form.obstacle(self.rule, self.cell, tensors, taught=self._taught)
         if obstacle is not None:
             if self.form != "auto":
                 raise ValueError(
@@ -393,7 +428,7 @@ class PlasticNetwork(nn.Module):
     def _checked_state(self, state: PlasticState, batch: int) -> PlasticState:
         if not isinstance(state, PlasticState):
             raise ValueError(f"state must be a PlasticState or None, got {shown(state)}")
-        layers = self._sizes if self.rule.plastic else {}
+        layers = self._plastic_sizes
         if not isinstance(state.fast, Mapping) or state.fast.keys() != layers.keys():
             raise ValueError(f"the state has fast weights of {shown(state.fast)}: not this net's")
         like = self.output_weight
@@ -452,7 +487,7 @@ class PlasticNetwork(nn.Module):
         if torch.compiler.is_compiling():
             return self._checked_parameters()
         layers = self.layers._modules
-        parts: list[object] = [self.output_weight, *layers]
+        parts: list[object] = [self.output_weight, self.teaching_weight, *layers]
         for layer in layers.values():
             parts.append(type(layer))
             if layer is not None:
@@ -485,8 +520,16 @@ class PlasticNetwork(nn.Module):
             found += [part for part in parts if part is not None]
             shapes += [s for s, there in zip(2 * (size, size[1:]), given, strict=True) if there]
             layers[name] = parts
+        if self.teaching_weight is not None:
+            found.append(self.teaching_weight)
+            shapes.append((self.teaching_size, self._sizes["readout"][1]))
         check_leaves("the network holds", found, shapes, self.output_weight)
-        return NetworkParameters(layers, self.output_weight), found
+        return NetworkParameters(layers, self.output_weight, self.teaching_weight), found
+
+
+def _weights(sizes: Mapping[str, tuple[int, int]]) -> int:
+    """Return the number of weights and biases of layers."""
+    return sum((rows + 1) * columns for rows, columns in sizes.values())
 
 
 def _check_on_cpu(tensor: Tensor) -> None:

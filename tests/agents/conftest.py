@@ -83,6 +83,8 @@ def make_net():
         net = PlasticNetwork(*sizes, cell, rule, generator=generator, **kwargs).double()
         if net.output_weight.requires_grad:
             net.output_weight.data.uniform_(0.5, 1.5, generator=generator)
+        if net.teaching_weight is not None:
+            net.teaching_weight.data.uniform_(-1, 1, generator=generator)
         if net.form not in ("auto", *net.supported_forms()):
             pytest.skip(f"{net.form} does not compute this network")
         return net

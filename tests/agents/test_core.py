@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents import Gradient, Hebbian, NonPlastic
+from agents import Gradient, Hebbian, NonPlastic, Preconditioned
 from agents.core import Encoded, Readout, make_core, outputs_of
 from agents.plastic.cells import CELLS
 from agents.plastic.rules import RULES
@@ -73,6 +73,13 @@ def of_images(core: str, **options: Any) -> Case:
 CASES = {
     **{f"plastic-{rule}-rnn": plastic(rule, "rnn") for rule in RULES},
     **{f"plastic-gradient-{cell}": plastic("gradient", cell) for cell in CELLS},
+    "plastic-taught": named(
+        "plastic",
+        hidden_size=5,
+        output_size=2,
+        rule=Preconditioned(layers="readout", prior_variance=3.0),
+        teaching_size=1,
+    ),
     "lstm": named("lstm", hidden_size=4),
     "gru-layers": named("gru", hidden_size=4, num_layers=2),
     "rnn-relu": named("rnn", hidden_size=4, nonlinearity="relu"),

@@ -26,6 +26,7 @@ from agents.plastic.ops.interface import (
     check_writes,
     episode_start,
     own_after,
+    stimulus_and_teaching,
 )
 from agents.plastic.rules import LayerStep, Rule, StepRecord, Write, clip_scale, inner_loss
 from agents.plastic.state import FastWeights, PlasticState
@@ -34,7 +35,13 @@ from agents.tree import leaves
 _LARGE = 2**29  # bytes of fast weights over all steps; autograd would keep twice as much
 
 
-def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:  # noqa: ARG001
+def obstacle(
+    rule: Rule,  # noqa: ARG001
+    cell: Cell,  # noqa: ARG001
+    tensors: Sequence[Tensor],  # noqa: ARG001
+    *,
+    taught: bool = False,  # noqa: ARG001
+) -> str | None:
     """Return None: this form computes everything."""
     return None
 
@@ -121,6 +128,7 @@ def _run_ordinary(
     def linear(name: str, p: Tensor) -> Tensor:
         return p @ layers[name].weight + layers[name].bias
 
+    x, taught = stimulus_and_teaching(parameters, x)
     encoded = torch.relu(linear("encoder", x)) if "encoder" in layers else x
     initial = None if episode_starts is None else episode_start(rule, cell, state)
     hidden_layer = layers["cell_hidden"]
@@ -135,8 +143,9 @@ def _run_ordinary(
     output = linear("readout", torch.stack(hs, dim=1))
     if not probe:
         return output, state, None
-    eta, decay = rule.rates(output)
-    loss = inner_loss(output, parameters.output_weight)
+    units = output if taught is None else output + taught
+    eta, decay = rule.rates(units)
+    loss = inner_loss(units, parameters.output_weight)
     values = (eta, eta, decay, torch.zeros_like(eta), loss)
     return output, state, Probes(*(value.detach() for value in values))
 
@@ -161,20 +170,25 @@ def _step(
         probe: Whether to return probes.
 
     Returns:
-        All readout units o_t [B, readout], the state after the write, and the fields of `Probes`
-        of this step, each [B], or none.
+        All readout units [B, readout] without what is taught, the state after the write, and the
+        fields of `Probes` of this step, each [B], or none.
     """
     layers, fast = parameters.layers, state.fast
-    read = {name: _read(rule, layers[name], fast[name]) for name in layers}
+    read = {name: _read(rule, layers[name], fast[name]) for name in fast}
 
     def forward(name: str, p: Tensor) -> Tensor:
         q = torch.addmm(layers[name].bias, p, layers[name].weight)
+        if name not in read:
+            return q
         return q + read[name].bias + torch.bmm(p.unsqueeze(1), read[name].weight).squeeze(1)
 
     def backward(name: str, grad_q: Tensor) -> Tensor:
-        through_fast = torch.bmm(read[name].weight, grad_q.unsqueeze(2)).squeeze(2)
-        return grad_q @ layers[name].weight.T + through_fast
+        through_slow = grad_q @ layers[name].weight.T
+        if name not in read:
+            return through_slow
+        return through_slow + torch.bmm(read[name].weight, grad_q.unsqueeze(2)).squeeze(2)
 
+    x, taught = stimulus_and_teaching(parameters, x)
     encoded = x
     if "encoder" in layers:
         q_encoder = forward("encoder", x)
@@ -182,41 +196,42 @@ def _step(
     from_input, from_hidden = forward("cell_input", encoded), forward("cell_hidden", state.hidden.h)
     cell_step = cell.forward(from_input, from_hidden, state.hidden)
     output = forward("readout", cell_step.hidden.h)
+    units = output if taught is None else output + taught
 
     seen = {
         "cell_input": (encoded, from_input, cell_step.input_activity),
         "cell_hidden": (state.hidden.h, from_hidden, cell_step.hidden_activity),
-        "readout": (cell_step.hidden.h, output, output),
+        "readout": (cell_step.hidden.h, units, units),
     }
     if "encoder" in layers:
         seen["encoder"] = (x, q_encoder, encoded)
     record = StepRecord(
         layers={
-            name: LayerStep(*three, layers[name].weight, fast[name], state.rule.get(name, {}))
-            for name, three in seen.items()
+            name: LayerStep(*seen[name], layers[name].weight, fast[name], state.rule.get(name, {}))
+            for name in fast
         },
         cell=cell,
         cell_step=cell_step,
-        output=output,
+        output=units,
         output_weight=parameters.output_weight,
         backward=backward,
     )
     writes = rule.writes(record)
     check_writes(rule, writes, state)
     squared_norm = _squared_norm(rule, record, writes)
-    eta_before_clip, decay = rule.rates(output)
+    eta_before_clip, decay = rule.rates(units)
     scale = clip_scale(squared_norm, rule.max_norm)
     eta, keep = eta_before_clip * scale, 1 - decay
     written = {}
-    for name, layer in layers.items():
+    for name in fast:
         write = writes.get(name, _NOTHING)
         own_eta = eta if write.eta is None else _per_unit(write.eta) * scale[:, None]
         own_keep = keep if write.decay is None else 1 - write.decay
-        written[name] = _written(rule, layer, record.layers[name], write, own_eta, own_keep)
+        written[name] = _written(rule, layers[name], record.layers[name], write, own_eta, own_keep)
 
     probes: tuple[Tensor, ...] = ()
     if probe:
-        loss = inner_loss(output, parameters.output_weight)
+        loss = inner_loss(units, parameters.output_weight)
         values = (eta, eta_before_clip, decay, squared_norm.sqrt(), loss)
         probes = tuple(value.detach() for value in values)
     return output, PlasticState(cell_step.hidden, written, own_after(state, writes)), probes

@@ -36,10 +36,13 @@ class NetworkParameters(NamedTuple):
         layers: By name: `encoder` (absent if inputs come encoded), `cell_input`, `cell_hidden`,
             `readout`, in this order.
         output_weight: ω [readout] of the inner loss.
+        teaching: T [teaching, readout], by which the last entries of an input join the readout
+            units that the rule sees; None if there are no such entries.
     """
 
     layers: dict[str, LayerParameters]
     output_weight: Tensor
+    teaching: Tensor | None = None
 
 
 class Probes(NamedTuple):
@@ -63,7 +66,9 @@ class Probes(NamedTuple):
 class Form(Protocol):
     """A way to run a network over a sequence: a module with these two functions."""
 
-    def obstacle(self, rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
+    def obstacle(
+        self, rule: Rule, cell: Cell, tensors: Sequence[Tensor], *, taught: bool = False
+    ) -> str | None:
         """Name what keeps this form from computing a problem, here and now; None if it can.
 
         What it can is stated by the exact type of rule and cell: a subclass may compute something
@@ -73,6 +78,7 @@ class Form(Protocol):
             rule: Plasticity rule.
             cell: Recurrent cell.
             tensors: Parameters, and input and state if they are known.
+            taught: Whether the last entries of inputs join the readout.
         """
 
     def run(
@@ -92,13 +98,15 @@ class Form(Protocol):
             parameters: Slow parameters.
             rule: Plasticity rule.
             cell: Recurrent cell.
-            x: Inputs [B, T, in]; encoded ones if there is no `encoder` layer.
+            x: Inputs [B, T, in]; encoded ones if there is no `encoder` layer. What is taught comes
+                last in each.
             state: State before the first step.
             episode_starts: bool [B, T], true where the state is reset before the step; or None.
             probe: Whether to return probes.
 
         Returns:
-            All readout units o [B, T, readout], the state after the last write, and the probes.
+            All readout units o [B, T, readout], without what is taught, the state after the last
+            write, and the probes.
         """
 
 
@@ -143,3 +151,11 @@ def own_after(state: PlasticState, writes: Mapping[str, Write]) -> dict[str, Map
         made = writes[name].state if name in writes else None
         after[name] = own if made is None else made
     return after
+
+
+def stimulus_and_teaching(parameters: NetworkParameters, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Take inputs [..., in] apart: what goes through the layers, and v T [..., readout]."""
+    if parameters.teaching is None:
+        return x, None
+    size = x.shape[-1] - len(parameters.teaching)
+    return x[..., :size], x[..., size:] @ parameters.teaching

@@ -27,7 +27,13 @@ from agents.tree import map_tree
 _CANNOT = ("torch.compile", "torch.jit", "a transform")  # follow no gradient inside what they see
 
 
-def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:  # noqa: ARG001
+def obstacle(
+    rule: Rule,
+    cell: Cell,  # noqa: ARG001
+    tensors: Sequence[Tensor],  # noqa: ARG001
+    *,
+    taught: bool = False,  # noqa: ARG001
+) -> str | None:
     """Name what keeps this form from computing a problem, here and now; None if it can."""
     kind = type(rule)
     if "literal" not in vars(kind) or not is_exactly(rule, kind):
@@ -85,6 +91,8 @@ def _step(
     def backward(name: str, grad_q: Tensor) -> Tensor:
         return torch.einsum("bo,bio->bi", grad_q, weights[name][0])
 
+    size = weights["encoder" if "encoder" in weights else "cell_input"][0].shape[-2]
+    x, values = x[:, :size], x[:, size:]
     seen, encoded = {}, x
     if "encoder" in weights:
         q = linear("encoder", x)
@@ -93,20 +101,23 @@ def _step(
     from_input, from_hidden = linear("cell_input", encoded), linear("cell_hidden", state.hidden.h)
     step = cell.forward(from_input, from_hidden, state.hidden)
     output = linear("readout", step.hidden.h)
+    units = output
+    if parameters.teaching is not None:
+        units = units + torch.einsum("bv,vo->bo", values, parameters.teaching)
     seen["cell_input"] = (encoded, from_input, step.input_activity)
     seen["cell_hidden"] = (state.hidden.h, from_hidden, step.hidden_activity)
-    seen["readout"] = (step.hidden.h, output, output)
+    seen["readout"] = (step.hidden.h, units, units)
     layers = {
         name: LayerStep(*seen[name], parameters.layers[name].weight, fast, state.rule.get(name, {}))
         for name, fast in state.fast.items()
     }
     omega = parameters.output_weight
-    record = StepRecord(layers, cell, step, output, omega, backward)
+    record = StepRecord(layers, cell, step, units, omega, backward)
     literal: dict[str, Write] = rule.literal(record)  # type: ignore[attr-defined]  # see `obstacle`
     check_writes(rule, literal, state)
     directions = {name: _direction(rule, write, layers[name]) for name, write in literal.items()}
 
-    eta_before_clip, decay = rule.rates(output)
+    eta_before_clip, decay = rule.rates(units)
     norm = _joint_norm(directions, like=eta_before_clip)
     scale = rule.max_norm / norm.clamp(min=rule.max_norm)
     eta = eta_before_clip * scale
@@ -128,7 +139,7 @@ def _step(
             weight = weight.clamp(-rule.weight_clip, rule.weight_clip)
             bias = bias.clamp(-rule.weight_clip, rule.weight_clip)
         written[name] = FastWeights(weight, bias)
-    probes = Probes(eta, eta_before_clip, decay, norm, inner_loss(output, omega))
+    probes = Probes(eta, eta_before_clip, decay, norm, inner_loss(units, omega))
     return output, PlasticState(step.hidden, written, own_after(state, literal)), probes
 
 

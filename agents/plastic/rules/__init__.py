@@ -16,10 +16,12 @@ from agents.plastic.rules.gradient import Gradient
 from agents.plastic.rules.hebbian import Hebbian
 from agents.plastic.rules.none import NonPlastic
 from agents.plastic.rules.oja import Oja
+from agents.plastic.rules.preconditioned import Preconditioned
 
 RULES: dict[str, type[Rule]] = {
     "gradient": Gradient,
     "hebbian": Hebbian,
+    "preconditioned": Preconditioned,
     "oja": Oja,
     "backpropamine": Backpropamine,
     "none": NonPlastic,
@@ -34,6 +36,7 @@ __all__ = [
     "LayerStep",
     "NonPlastic",
     "Oja",
+    "Preconditioned",
     "Rule",
     "RuleSettings",
     "StepRecord",

@@ -46,7 +46,7 @@ class StepRecord(NamedTuple):
     """What a rule may look at after one step of the network.
 
     Attributes:
-        layers: Every plastic layer by name: `encoder` (absent if inputs come encoded),
+        layers: Every layer with fast weights by name: `encoder` (absent if inputs come encoded),
             `cell_input`, `cell_hidden`, `readout`.
         cell: The cell that took the step.
         cell_step: What it left behind.
@@ -160,6 +160,13 @@ class Rule(RuleSettings, ABC):
     writes_bias: ClassVar[bool] = True
     reads_alpha: ClassVar[bool] = False
     trains_output_weight: ClassVar[bool] = False
+
+    def writes_into(self, name: str) -> bool:
+        """Say whether a layer has fast weights; all have by default.
+
+        One without is an ordinary layer: it has no α, and is not among those that `writes` sees.
+        """
+        return True
 
     def initial_state(self, name: str, fast: FastWeights) -> dict[str, Tensor]:
         """Return the rule's own tensors of a layer at the start of an episode; none by default.

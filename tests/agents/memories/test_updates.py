@@ -171,7 +171,7 @@ def test_what_one_write_does_is_bounded():
 
 def test_mesa_reads_the_same_step_by_step_in_float32():
     update = Mesa(24, 8, 1, ridge=0.06)
-    k, q, v, *_ = problem(update, 40, dtype=torch.float32)
+    k, q, v, *_ = (part.detach().float() for part in problem(update, 40))
     plane = torch.randn(12, 24, generator=seeded(2))  # as of linear features of fewer entries
     k, q = (part[..., :12] @ plane / 24**0.5 for part in (k, q))
     write = Write(k, q, v, torch.full_like(k[..., 0], -0.5), None)

@@ -169,7 +169,8 @@ def test_alpha_starts_at_plus_or_minus_one(cell, plastic_rule_class, make_net, a
 
 
 def test_alpha_starts_uniform_within_one(cell, plastic_rule_class, make_net):
-    for layer in make_net(cell, plastic_rule_class(), sizes=(30, 3, 49)).layers.values():
+    rule = plastic_rule_class(alpha="random")
+    for layer in make_net(cell, rule, sizes=(30, 3, 49)).layers.values():
         assert layer.weight_alpha.shape == layer.weight.shape
         assert 0.95 < layer.weight_alpha.abs().max().item() <= 1
         assert layer.weight_alpha.std().item() == pytest.approx(3**-0.5, rel=0.1)
@@ -199,7 +200,8 @@ def test_inner_loss_weights_start_at_one_and_are_learned_by_the_gradient_rule(ru
 def test_generator_makes_parameters_reproducible_and_leaves_the_global_one_alone(cell, rule_class):
     def draw(seed):
         generator = torch.Generator().manual_seed(seed)
-        return PlasticNetwork(3, 2, 5, cell, rule_class(), generator=generator).state_dict()
+        rule = rule_class(alpha="random")
+        return PlasticNetwork(3, 2, 5, cell, rule, generator=generator).state_dict()
 
     before = torch.get_rng_state()
     one, same, other = draw(1), draw(1), draw(2)

@@ -41,17 +41,23 @@ def cases(draw):
         encoder = nn.Sequential(nn.Linear(3, hidden), nn.Tanh())
         for parameter in encoder.parameters():
             nn.init.uniform_(parameter, -1, 1, generator=generator)
+    rule = draw(rules())
+    largest = (3 if encoder is None else hidden) - 1
+    teaching = draw(st.integers(0, min(2, largest))) if rule.plastic else 0
     net = PlasticNetwork(
         3,
         2,
         hidden,
         draw(st.sampled_from(list(CELLS))),
-        draw(rules()),
+        rule,
         extra_dim=draw(st.integers(0, 4)),
+        teaching_size=teaching,
         encoder=encoder,
         generator=generator,
     ).double()
     nn.init.uniform_(net.output_weight, 0.5, 1.5, generator=generator)
+    if net.teaching_weight is not None:
+        nn.init.uniform_(net.teaching_weight, -1, 1, generator=generator)
     x = torch.randn(batch, steps, 3, generator=generator, dtype=torch.float64)
     starts = torch.rand(batch, steps, generator=generator) < draw(st.sampled_from([0.1, 0.4]))
     state = net.initial_state(batch)

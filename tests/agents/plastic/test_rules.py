@@ -159,7 +159,9 @@ def _fill(layer, weight, bias, weight_alpha, bias_alpha):
 def test_norm_bound_acts_on_the_write_and_not_on_the_decay(
     cell, plastic_rule_class, form, make_net, random_state, x
 ):
-    rule = plastic_rule_class(base_decay=0.4, max_norm=0.01, alpha="off", modulation=False)
+    rule = plastic_rule_class(
+        base_eta=0.1, base_decay=0.4, max_norm=0.01, alpha="off", modulation=False
+    )
     net = make_net(cell, rule, form=form)
     state = random_state(net, 3)
     before = state.to_dict()

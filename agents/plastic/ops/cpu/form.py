@@ -23,13 +23,16 @@ from agents.plastic.rules import Gradient, Hebbian, Rule, inner_loss, is_exactly
 from agents.plastic.state import FastWeights, PlasticState
 
 
-def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
+def obstacle(
+    rule: Rule, cell: Cell, tensors: Sequence[Tensor], *, taught: bool = False
+) -> str | None:
     """Name what keeps this form from computing a problem, here and now; None if it can.
 
     Args:
         rule: Plasticity rule.
         cell: Recurrent cell.
         tensors: Parameters, and input and state if they are known.
+        taught: Whether the last entries of inputs join the readout.
     """
     if (name := plain.follower()) is not None:
         return f"{name} cannot look into compiled code"
@@ -37,6 +40,8 @@ def obstacle(rule: Rule, cell: Cell, tensors: Sequence[Tensor]) -> str | None:
         return f"the rule is a {type(rule).__name__}, which is not Gradient or Hebbian as they are"
     if not is_exactly(cell, RNNCell, LSTMCell):
         return f"the cell is a {type(cell).__name__}, which is not RNNCell or LSTMCell as they are"
+    if taught:
+        return "the readout is taught (teaching_size)"
     if rule.weight_clip is not None:
         return "the rule has a weight_clip"
     if tensors[0].dtype not in (torch.float32, torch.float64):
@@ -121,7 +126,7 @@ Arrays = dict[str, Any]
 
 
 def _leaves(given: _Given) -> list[Any]:
-    layers, omega = given.parameters
+    layers, omega, _ = given.parameters
     return [given.x, omega, *chain.from_iterable(layers.values()), *_state_leaves(given.state)]
 
 

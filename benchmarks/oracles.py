@@ -12,7 +12,7 @@ import tyro
 from numpy.typing import NDArray
 
 from plastic_envs.tasks import Copy, CueReward, Episodes, Regression, SquaredErrorTask
-from plastic_envs.tasks.posterior import posterior_mean
+from plastic_envs.tasks.sequences.posterior import posterior_mean
 
 TASKS: tuple[SquaredErrorTask, ...] = (
     Copy(),

@@ -26,16 +26,17 @@ __all__ = [
     "register_task",
 ]
 
-register_task("PlasticAssociation-v0", "plastic_envs.tasks.association:Association")
-register_task("PlasticBandit-v0", "plastic_envs.tasks.bandit:Bandit")
-register_task("PlasticConcentration-v0", "plastic_envs.tasks.concentration:Concentration")
-register_task("PlasticCopy-v0", "plastic_envs.tasks.copy:Copy")
-register_task("PlasticCueReward-v0", "plastic_envs.tasks.cue_reward:CueReward")
-register_task("PlasticFewShot-v0", "plastic_envs.tasks.few_shot:FewShot")
-register_task("PlasticMaze-v0", "plastic_envs.tasks.maze:Maze")
-register_task(
-    "PlasticPatternCompletion-v0", "plastic_envs.tasks.pattern_completion:PatternCompletion"
-)
-register_task("PlasticRegression-v0", "plastic_envs.tasks.regression:Regression")
-register_task("PlasticStories-v0", "plastic_envs.tasks.stories:Stories")
-register_task("PlasticTargetSearch-v0", "plastic_envs.tasks.target_search:TargetSearch")
+for _env_id, _place in {
+    "PlasticAssociation-v0": "sequences.association:Association",
+    "PlasticBandit-v0": "interactive.bandit:Bandit",
+    "PlasticConcentration-v0": "interactive.concentration:Concentration",
+    "PlasticCopy-v0": "sequences.copy:Copy",
+    "PlasticCueReward-v0": "sequences.cue_reward:CueReward",
+    "PlasticFewShot-v0": "sequences.few_shot:FewShot",
+    "PlasticMaze-v0": "interactive.maze:Maze",
+    "PlasticPatternCompletion-v0": "sequences.pattern_completion:PatternCompletion",
+    "PlasticRegression-v0": "sequences.regression:Regression",
+    "PlasticStories-v0": "sequences.stories:Stories",
+    "PlasticTargetSearch-v0": "interactive.target_search:TargetSearch",
+}.items():
+    register_task(_env_id, f"plastic_envs.tasks.{_place}")

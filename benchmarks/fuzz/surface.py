@@ -19,7 +19,7 @@ MODULES = (
 )
 
 # What makes a call valid: by the name of the argument, or by the callable and the name.
-_COPY = "'plastic_envs.tasks.copy:Copy'"
+_COPY = "'plastic_envs.tasks.sequences.copy:Copy'"
 _IMAGE = "gym.spaces.Box(0, 255, (16, 16, 1), np.uint8)"
 _BOX = "gym.spaces.Box(-1, 1, (3,))"
 VALID = {

@@ -1,19 +1,19 @@
 """The tasks: pure, vectorised, seeded definitions of episodes, one file each."""
 
-from plastic_envs.tasks.association import Association
-from plastic_envs.tasks.bandit import Bandit
 from plastic_envs.tasks.base import Outcome, Played, Task
-from plastic_envs.tasks.concentration import Concentration
-from plastic_envs.tasks.copy import Copy
-from plastic_envs.tasks.cue_reward import CueReward
-from plastic_envs.tasks.few_shot import FewShot
-from plastic_envs.tasks.maze import Maze
-from plastic_envs.tasks.pattern_completion import PatternCompletion
+from plastic_envs.tasks.interactive.bandit import Bandit
+from plastic_envs.tasks.interactive.concentration import Concentration
+from plastic_envs.tasks.interactive.maze import Maze
+from plastic_envs.tasks.interactive.target_search import TargetSearch
 from plastic_envs.tasks.players import Player
-from plastic_envs.tasks.regression import Regression
 from plastic_envs.tasks.sequence import Episodes, SequenceTask, SquaredErrorTask
-from plastic_envs.tasks.stories import Stories
-from plastic_envs.tasks.target_search import TargetSearch
+from plastic_envs.tasks.sequences.association import Association
+from plastic_envs.tasks.sequences.copy import Copy
+from plastic_envs.tasks.sequences.cue_reward import CueReward
+from plastic_envs.tasks.sequences.few_shot import FewShot
+from plastic_envs.tasks.sequences.pattern_completion import PatternCompletion
+from plastic_envs.tasks.sequences.regression import Regression
+from plastic_envs.tasks.sequences.stories import Stories
 
 __all__ = [
     "Association",

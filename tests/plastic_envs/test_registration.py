@@ -90,8 +90,11 @@ class Incomplete(SequenceTask):
         ([], r"class derived from .* got \[\]"),
         (Incomplete, "Incomplete lacks .*num_steps"),
         ("", "task must be a task class or 'module:Class', got ''"),
-        ("plastic_envs.tasks.copy.Copy", "'module:Class', got 'plastic_envs.tasks.copy.Copy'"),
-        ("plastic_envs.tasks.copy:", "'module:Class'"),
+        (
+            "plastic_envs.tasks.sequences.copy.Copy",
+            "'module:Class', got 'plastic_envs.tasks.sequences.copy.Copy'",
+        ),
+        ("plastic_envs.tasks.sequences.copy:", "'module:Class'"),
         (":Copy", "'module:Class'"),
     ],
     ids=str,
@@ -109,8 +112,11 @@ def test_what_is_no_task_class_is_not_registered(task, message):
     [
         ("absent_module:Copy", "there is no module 'absent_module'"),
         ("plastic_envs.absent:Copy", "there is no module 'plastic_envs.absent'"),
-        ("plastic_envs.tasks.copy:Absent", "plastic_envs.tasks.copy has no 'Absent'"),
-        ("plastic_envs.tasks.copy:box", "class derived from"),
+        (
+            "plastic_envs.tasks.sequences.copy:Absent",
+            "plastic_envs.tasks.sequences.copy has no 'Absent'",
+        ),
+        ("plastic_envs.tasks.sequences.copy:box", "class derived from"),
         ("plastic_envs:TaskEnv", "class derived from"),
         ("..:Copy", "there is no module '..'"),
     ],

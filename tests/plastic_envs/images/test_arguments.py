@@ -23,7 +23,7 @@ from plastic_envs.images import (
     load_images,
     make_source,
 )
-from plastic_envs.tasks.few_shot import FewShot
+from plastic_envs.tasks.sequences.few_shot import FewShot
 from tests.plastic_envs.image_files import SMALL1, class_folders, labelled, omniglot_archive
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import plastic_envs  # noqa: F401
-from plastic_envs.tasks.concentration import NONE, Concentration
+from plastic_envs.tasks.interactive.concentration import NONE, Concentration
 from plastic_envs.tasks.players import Player, RandomPlayer
 
 

@@ -5,15 +5,15 @@ import pytest
 from gymnasium import spaces
 
 from plastic_envs import make_task
-from plastic_envs.tasks.bandit import (
+from plastic_envs.tasks.interactive.bandit import (
     BestArm,
     ThompsonSampling,
     UpperConfidenceBound,
     WinStayLoseShift,
 )
-from plastic_envs.tasks.maze import KnowsGoal, Walker
+from plastic_envs.tasks.interactive.maze import KnowsGoal, Walker
+from plastic_envs.tasks.interactive.target_search import BLANK
 from plastic_envs.tasks.players import ConstantPlayer, RandomPlayer
-from plastic_envs.tasks.target_search import BLANK
 
 MAZE = [
     "#########",
@@ -402,7 +402,7 @@ def test_goals_and_destinations_are_uniform_over_what_is_allowed():
 
 
 def test_distances_are_those_of_a_search():
-    from plastic_envs.tasks.maze import _ways
+    from plastic_envs.tasks.interactive.maze import _ways
 
     distance, towards = _ways(9)
     task = make_task("PlasticMaze-v0")

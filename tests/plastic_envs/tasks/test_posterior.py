@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plastic_envs.tasks import Regression
-from plastic_envs.tasks.posterior import posterior_mean
+from plastic_envs.tasks.sequences.posterior import posterior_mean
 
 TASK = Regression(kind="mlp", input_size=1, num_support=6, num_query=6, noise=0.3)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from plastic_envs import TaskEnv
-from plastic_envs.tasks.stories import Stories
+from plastic_envs.tasks.sequences.stories import Stories
 
 SIGMAS = 5
 

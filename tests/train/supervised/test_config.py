@@ -32,7 +32,7 @@ def changed(config, path, value):
         [
             {"task": "copy", "task_settings": {"length": 3, "delay": 2}},
             {"task": "PlasticCopy-v0"},
-            {"task": "plastic_envs.tasks.copy:Copy", "task_settings": {"length": 3}},
+            {"task": "plastic_envs.tasks.sequences.copy:Copy", "task_settings": {"length": 3}},
             {"task": "cue-reward", "task_settings": {"noise": 0.25}},
             {"task": "regression", "task_settings": {"kind": "mlp", "input_size": 3}},
             {"task": "few-shot", "task_settings": {"n_way": 3, "source": "arrays", "root": "a b"}},
@@ -372,7 +372,10 @@ def test_a_prototypical_network_is_told_of_late_labels():
     ("settings", "name"),
     [
         ({}, "cue-reward-gradient-rnn-128-seed0"),
-        ({"task": "plastic_envs.tasks.copy:Copy", "seed": 3}, "Copy-gradient-rnn-128-seed3"),
+        (
+            {"task": "plastic_envs.tasks:Copy", "seed": 3},
+            "Copy-gradient-rnn-128-seed3",
+        ),
         ({"network": NetworkConfig(core="gru")}, "cue-reward-gru-128-seed0"),
         ({"network": NetworkConfig(core="prototypical")}, "cue-reward-prototypical-conv4-64-seed0"),
     ],

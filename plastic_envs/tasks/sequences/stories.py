@@ -15,10 +15,10 @@ from plastic_envs.images import SPLITS, Split
 from plastic_envs.rendering.stories import Tale, stories_picture, stories_text
 from plastic_envs.rendering.view import View
 from plastic_envs.spaces import FloatArray
-from plastic_envs.tasks.babi import NUM_TASKS, BabiTask, read_babi
 from plastic_envs.tasks.draws import integers
 from plastic_envs.tasks.players import Player
 from plastic_envs.tasks.sequence import Episodes, SequenceTask
+from plastic_envs.tasks.sequences.babi import NUM_TASKS, BabiTask, read_babi
 
 Tokens = Literal["sentence", "word"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from plastic_envs.checks import check_int
 from plastic_envs.spaces import FloatArray
 from plastic_envs.tasks.draws import symmetric
-from plastic_envs.tasks.regression import Regression
+from plastic_envs.tasks.sequences.regression import Regression
 
 _Array = NDArray[np.float32]
 

@@ -176,7 +176,7 @@ class Concentration(Task):
             first, second = next_first, next_second
         return float(turned)
 
-    def observe(self, state: ConcentrationState, step: int) -> FloatArray:  # noqa: ARG002
+    def observe(self, state: ConcentrationState, step: int) -> FloatArray:
         batch, cards = state.cards.shape
         rows, places = np.arange(batch), np.arange(cards)
         observations = np.zeros((batch, 4 * cards + self.picture_size), np.float32)
@@ -189,7 +189,7 @@ class Concentration(Task):
         observations[seen, 4 * cards :] = state.pictures[rows, state.seen][seen]
         return observations
 
-    def step(self, state: ConcentrationState, step: int, actions: NDArray[np.int64]) -> Outcome:  # noqa: ARG002
+    def step(self, state: ConcentrationState, step: int, actions: NDArray[np.int64]) -> Outcome:
         """Turn cards.
 
         `infos` has `"scored"`, true while the game goes on, and `"pair"`, true where one was found.
@@ -267,7 +267,7 @@ class PerfectMemory(Player):
         batch, cards = state.cards.shape
         self._known = np.full((batch, cards, self._task.picture_size), np.nan, np.float32)
 
-    def act(self, observations: Observations, state: ConcentrationState) -> NDArray[np.int64]:  # noqa: ARG002
+    def act(self, observations: Observations, state: ConcentrationState) -> NDArray[np.int64]:
         cards = self._task.num_cards
         flags, turned, pictures = np.split(observations, [3 * cards, 4 * cards], axis=1)
         rows, places = np.nonzero(turned)

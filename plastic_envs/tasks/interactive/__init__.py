@@ -1,0 +1,1 @@
+"""Tasks in which what comes next depends on the action, one file each."""

@@ -35,7 +35,7 @@ class BuildKernel(build_ext):
             for each in self.failed:
                 Path(self.get_ext_fullpath(each.name)).unlink(missing_ok=True)
         if self.failed:
-            names = ", ".join(each.name.rpartition(".")[2] for each in self.failed)
+            names = ", ".join(each.name for each in self.failed)
             self.warn(f"NOT BUILT: {names}; what there was of them is taken away")
         if in_place and not self.editable_mode and len(self.failed) == len(self.extensions):
             raise CompileError("the kernel could not be built: the compiler says why above")

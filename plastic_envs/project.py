@@ -7,7 +7,7 @@ overwrites files of the other: what is imported then is a matter of which came l
 import importlib.util
 from pathlib import Path
 
-_NAMES = "core importing memories plastic sb3 tensors tree vision"
+_NAMES = "builds core importing memories plastic sb3 tensors tree vision"
 
 AGENTS = frozenset(_NAMES.split())
 """What the package holds."""

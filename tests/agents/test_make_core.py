@@ -75,7 +75,7 @@ def test_by_name_by_module_and_by_function(tmp_path, monkeypatch):
 def test_options_are_read_from_the_signature():
     assert core_options(Sum) == {"width": (int, 3), "weight": (float, 1.0)}
     assert list(core_options("plastic")) == [
-        *("hidden_size", "extra_dim", "form", "freeze_slow_weights")
+        *("hidden_size", "extra_dim", "teaching_size", "form", "freeze_slow_weights")
     ]
     assert core_options("plastic")["hidden_size"] == (int, 128)
     assert core_takes("plastic", "rule")

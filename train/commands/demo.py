@@ -11,7 +11,7 @@ from train.wording import columns, counted, say
 
 
 def run(config: Annotated[DemoConfig, tyro.conf.arg(name="")], json: bool = False) -> None:
-    """Train networks with plastic weights, memories and neither on cue-reward and compare them.
+    """Train networks with plastic weights, memories and neither, and compare them.
 
     Args:
         config: Settings.

@@ -220,7 +220,8 @@ class _Dual(torch.autograd.Function):
         gram = (k @ transposed(k)).mul_(decay + transposed(decay.tril(-1)))
         diagonal = gram.diagonal(dim1=-2, dim2=-1)
         rounding = _GRAM_ROUNDING * torch.finfo(gram.dtype).eps * diagonal.sum(-1, keepdim=True)
-        diagonal.add_(1 + rounding)  # or large keys of float32 would leave it without a factor
+        # The 1 is Λ: where it is less than the rounding of large keys, there might be no factor.
+        diagonal.add_(rounding.clamp(min=1))
         inverse = _inverted_factor(gram)
         solved = inverse @ pairs
         scores = (q @ transposed(solved[..., :size])).mul_(decay)

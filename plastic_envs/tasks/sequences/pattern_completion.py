@@ -104,7 +104,9 @@ class PatternCompletion(SquaredErrorTask):
     @property
     def images(self) -> ImageClasses:
         """The classes of the split, of pictures."""
-        source = source_of(self.source or "glyphs", self.root, self.image_size)
+        source = source_of(
+            "glyphs" if self.source is None else self.source, self.root, self.image_size
+        )
         return load_images(source, self.split)
 
     @property

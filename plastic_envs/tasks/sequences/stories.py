@@ -138,7 +138,7 @@ class Stories(SequenceTask):
         return [
             "where",
             *_named(_PEOPLE, self.num_people, "person"),
-            *_VERBS,
+            *self._verbs,
             *_named(_OBJECTS, objects, "object"),
             *_named(_PLACES, self.num_places, "place"),
         ]
@@ -250,10 +250,14 @@ class Stories(SequenceTask):
         return read_babi(str(self.root), self.number, self.split, self.most_sentences)
 
     @property
+    def _verbs(self) -> tuple[str, ...]:
+        return _VERBS if self.num_facts == 2 else _VERBS[:1]
+
+    @property
     def _first_words(self) -> list[int]:
         """Places in the vocabulary where people, verbs, objects and places begin."""
         objects = self.num_objects if self.num_facts == 2 else 0
-        return list(accumulate([1, self.num_people, len(_VERBS), objects]))
+        return list(accumulate([1, self.num_people, len(self._verbs), objects]))
 
     def _unknown(self, batch: int) -> _World:
         nowhere = np.full((batch, self.num_people + 2 * self.num_objects), -1, np.int64)

@@ -373,7 +373,7 @@ PARTS = {
 def test_every_part_works_or_refuses_by_name(part, name, value):
     if name == "lr_schedule" and callable(value):
         return  # what it raises is its own affair
-    if part is Feedforward and value == 10**8:
+    if part is Feedforward and type(value) is int and value == 10**8:
         return  # it makes a network of that size, as it was told to
     try:
         part(**{**PARTS[part], name: value})

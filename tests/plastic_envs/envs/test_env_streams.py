@@ -28,6 +28,10 @@ from tests.plastic_envs.players import random_actions, same, scribble
 
 quick = settings(max_examples=6, deadline=None, database=None)
 SHORT = {
+    "PlasticAssociation-v0": {"num_pairs": 2, "num_queries": 2},
+    "PlasticConcentration-v0": {"num_pairs": 1, "episode_length": 5},
+    "PlasticPatternCompletion-v0": {"num_patterns": 2, "num_bits": 3, "num_queries": 2},
+    "PlasticStories-v0": {"story_length": 3},
     "PlasticCopy-v0": {"length": 2, "dim": 2},
     "PlasticCueReward-v0": {"episode_length": 4},
     "PlasticFewShot-v0": {"n_way": 2, "n_query": 2},

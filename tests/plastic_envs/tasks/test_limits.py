@@ -15,6 +15,15 @@ from plastic_envs import TaskEnv, ids, make_task
 from plastic_envs.wrappers import History, VectorHistory
 
 TOO_LARGE = [
+    ("PlasticAssociation-v0", {"num_labels": 10**9}, "num_labels=1000000000"),
+    ("PlasticAssociation-v0", {"num_queries": 10**9}, "num_queries=1000000000"),
+    ("PlasticConcentration-v0", {"num_pairs": 33}, "num_pairs must be at most 32"),
+    ("PlasticConcentration-v0", {"picture_size": 10**9}, "picture_size=1000000000"),
+    ("PlasticConcentration-v0", {"episode_length": 10**9}, "episode_length=1000000000"),
+    ("PlasticPatternCompletion-v0", {"num_bits": 10**9}, "num_bits=1000000000"),
+    ("PlasticPatternCompletion-v0", {"presentations": 10**9}, "presentations=1000000000"),
+    ("PlasticStories-v0", {"story_length": 10**9}, "story_length=1000000000"),
+    ("PlasticStories-v0", {"num_people": 10**9}, "num_people=1000000000"),
     ("PlasticCopy-v0", {"dim": 10**8}, "dim=100000000"),
     ("PlasticCopy-v0", {"length": 10**12}, "length must be"),
     ("PlasticCopy-v0", {"length": 2**31 - 1}, "length=2147483647"),
@@ -131,7 +140,8 @@ def test_a_field_of_another_kind_is_refused_by_name(env_id):
     for field in dataclasses.fields(plain):
         default = getattr(plain, field.name)
         bad = [np.array([1, 2]), [], {}, 1j, object(), b"x", type]
-        bad += [True] if not isinstance(default, bool) else [1, "yes", None]
+        yes_or_no = isinstance(default, bool) or field.name == "rotations"
+        bad += [1, "yes"] if yes_or_no else [True]
         bad += ["7"] if not isinstance(default, str) and field.name != "root" else [3, 1.5]
         if default is not None:
             bad.append(None)

@@ -36,7 +36,6 @@ INTEGERS = [
     ("PlasticBandit-v0", "num_trials", 1),
     ("PlasticMaze-v0", "size", 5),
     ("PlasticMaze-v0", "episode_length", 1),
-    ("PlasticStories-v0", "num_facts", 1),
     ("PlasticStories-v0", "story_length", 2),
     ("PlasticStories-v0", "num_people", 1),
     ("PlasticStories-v0", "num_objects", 1),

@@ -37,7 +37,8 @@ def halved(path):
 
 def garbled(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    for part in range(1, 8):  # one alone may fall on padding, which nobody reads
+        content[part * len(content) // 8] ^= 0xFF
     path.write_bytes(content)
 
 
@@ -55,9 +56,10 @@ def without_first_line(path):
 
 
 def changed_number(path):
-    """Still JSON, and still in order."""
+    """Still JSON, and still in order; of seconds, those of the clock, which checkpoints know."""
     text = path.read_text()
-    place = max(k for k, character in enumerate(text) if character in "12345678")
+    end = text.rfind(', "cpu_seconds"') if path.name == "timing.jsonl" else len(text)
+    place = max(k for k, character in enumerate(text[:end]) if character in "12345678")
     path.write_text(text[:place] + "9" + text[place + 1 :])
 
 

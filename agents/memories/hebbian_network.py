@@ -1,7 +1,7 @@
 """`HebbianMemoryNetwork`: a memory network whose memory is written by a bounded Hebbian rule."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,12 @@ class HebbianMemoryNetwork(nn.Module):
         >>> y.shape, state.M.shape
         (torch.Size([8, 11, 10]), torch.Size([8, 100, 100]))
     """
+
+    training_defaults: ClassVar[dict[str, Any]] = {
+        "steps": 2_000,
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
+    }
 
     def __init__(
         self,

@@ -105,18 +105,21 @@ ASSOCIATIVE = (
     ),
     associative(
         "associative-copy",
-        "Behind a GRU that tells the moment, a memory keeps twenty values over forty steps, and "
-        "five over a hundred.",
-        Axis(
-            "values",
-            {
-                "20-over-40": {"task_settings.length": 20, "task_settings.delay": 40},
-                "5-over-100": {"task_settings.length": 5, "task_settings.delay": 100},
-            },
-        ),
+        "Behind a GRU that tells the moment, a memory keeps twenty values over forty steps.",
         cores={"mesa": _MOMENTS},
         lstm=73,
-        settings={"task": "copy"},
+        settings={"task": "copy", "task_settings.length": 20, "task_settings.delay": 40},
+        steps=4_000,
+        over_oracle=False,
+        note="1,500 steps left errors of 0.0005, 0.003 and 0.07 on the test episodes of seeds 0, 1 "
+        "and 2.",
+    ),
+    associative(
+        "associative-copy-delay",
+        "It keeps five values over a hundred steps.",
+        cores={"mesa": _MOMENTS},
+        lstm=73,
+        settings={"task": "copy", "task_settings.length": 5, "task_settings.delay": 100},
         steps=1_500,
         over_oracle=False,
     ),

@@ -41,6 +41,26 @@ def described(value: object) -> str:
     return f"{layout}{value.dtype} {list(value.shape)} on {value.device}"
 
 
+def check_input(x: Tensor, dims: int, size: int, like: Tensor) -> None:
+    """Raise a ValueError unless an input is [batch, size], or with 3 dims [batch, time, size].
+
+    Args:
+        x: The input.
+        dims: Its number of dimensions, 2 or 3.
+        size: Its entries.
+        like: A parameter, of whose type and on whose device it must be.
+    """
+    wanted = f"[batch, {size}]" if dims == 2 else f"[batch, time, {size}]"
+    if not isinstance(x, Tensor) or x.layout is not torch.strided or x.is_nested:
+        raise ValueError(f"x must be a dense torch.Tensor {wanted}, got {described(x)}")
+    if x.dim() != dims or x.shape[-1] != size or (dims == 3 and x.shape[1] < 1):
+        raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
+    if x.dtype != like.dtype or x.device != like.device:
+        raise ValueError(
+            f"the core is {like.dtype} on {like.device}, but its input is {described(x)}"
+        )
+
+
 def check_starts(starts: Tensor, shape: tuple[int, int], device: torch.device) -> None:
     """Refuse, under its name, an `episode_starts` of another form."""
     if (

@@ -11,7 +11,7 @@ from agents.memories.layer import FormName, MemoryLayer, MemoryProbes
 from agents.memories.torch_rnn import gru
 from agents.memories.updates import UPDATES, Update
 from agents.plastic.network import PlasticNetwork
-from agents.tensors import autocasts, check_leaves, check_starts, described
+from agents.tensors import autocasts, check_input, check_leaves, check_starts
 from agents.tree import leaves, map_tree
 from plastic_envs.checks import check_choice, check_count, check_int, shown
 
@@ -171,7 +171,7 @@ class AssociativeMemory(nn.Module):
         Raises:
             ValueError: If an argument is no tensor, or its shape, type or device does not fit.
         """
-        x = self._checked(x, 2, "[batch, {}]")
+        x = self._checked(x, 2)
         if autocasts(x):
             with torch.autocast(x.device.type, enabled=False):
                 return self.step(x, state, episode_starts)
@@ -227,7 +227,7 @@ class AssociativeMemory(nn.Module):
     def _run(
         self, x: Tensor, state: MemoryState | None, starts: Tensor | None, *, probe: bool
     ) -> tuple[Tensor, MemoryState, list[MemoryProbes]]:
-        x = self._checked(x, 3, "[batch, time, {}]")
+        x = self._checked(x, 3)
         if autocasts(x):
             with torch.autocast(x.device.type, enabled=False):
                 return self._run(x, state, starts, probe=probe)
@@ -271,20 +271,12 @@ class AssociativeMemory(nn.Module):
         memories = (layer.update.initial_state(batch, like) for layer in self.layers)  # type: ignore[union-attr,operator]
         return MemoryState(front, tuple(memories))
 
-    def _checked(self, x: Tensor, dims: int, shape: str) -> Tensor:
+    def _checked(self, x: Tensor, dims: int) -> Tensor:
         """Return an input that fits, of the type of the parameters where autocast is at work."""
         like = self.head.weight
-        wanted = shape.format(self.input_size)
-        if not isinstance(x, Tensor) or x.layout is not torch.strided or x.is_nested:
-            raise ValueError(f"x must be a dense torch.Tensor {wanted}, got {described(x)}")
-        if x.dim() != dims or x.shape[-1] != self.input_size or (dims == 3 and x.shape[1] < 1):
-            raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
-        if x.dtype != like.dtype and x.is_floating_point() and autocasts(x):
+        if isinstance(x, Tensor) and x.is_floating_point() and autocasts(x):
             x = x.to(like.dtype)
-        if x.dtype != like.dtype or x.device != like.device:
-            raise ValueError(
-                f"the core is {like.dtype} on {like.device}, but its input is {described(x)}"
-            )
+        check_input(x, dims, self.input_size, like)
         return x
 
     def _fitting(self, state: MemoryState, batch: int) -> MemoryState:

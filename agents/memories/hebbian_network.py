@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from agents.memories.layer import MemoryProbes
 from agents.memories.naive import emptied
-from agents.tensors import check_leaves, check_starts, described
+from agents.tensors import check_input, check_leaves, check_starts
 from agents.tree import map_tree
 from plastic_envs.checks import check_bool, check_count, check_int, check_number, shown
 
@@ -149,7 +149,7 @@ class HebbianMemoryNetwork(nn.Module):
         Raises:
             ValueError: If an argument is no tensor, or its shape, type or device does not fit.
         """
-        self._check(x, 2, "[batch, {}]")
+        check_input(x, 2, self.input_size, self.readout.weight)
         state = self._fitting(state, len(x))
         if episode_starts is not None:
             check_starts(episode_starts, (len(x),), x.device)  # type: ignore[arg-type]
@@ -193,7 +193,7 @@ class HebbianMemoryNetwork(nn.Module):
     def _run(
         self, x: Tensor, state: HebbianMemoryState | None, starts: Tensor | None
     ) -> tuple[Tensor, HebbianMemoryState, list[Tensor]]:
-        self._check(x, 3, "[batch, time, {}]")
+        check_input(x, 3, self.input_size, self.readout.weight)
         state = self._fitting(state, len(x))
         if starts is not None:
             check_starts(starts, (x.shape[0], x.shape[1]), x.device)
@@ -249,17 +249,6 @@ class HebbianMemoryNetwork(nn.Module):
     def _empty(self, batch: int) -> HebbianMemoryState:
         like = self.readout.weight
         return HebbianMemoryState(like.new_zeros(batch, self.memory_size, self.memory_size))
-
-    def _check(self, x: Tensor, dims: int, shape: str) -> None:
-        like, wanted = self.readout.weight, shape.format(self.input_size)
-        if not isinstance(x, Tensor) or x.layout is not torch.strided or x.is_nested:
-            raise ValueError(f"x must be a dense torch.Tensor {wanted}, got {described(x)}")
-        if x.dim() != dims or x.shape[-1] != self.input_size or (dims == 3 and x.shape[1] < 1):
-            raise ValueError(f"x must have shape {wanted}, got {list(x.shape)}")
-        if x.dtype != like.dtype or x.device != like.device:
-            raise ValueError(
-                f"the core is {like.dtype} on {like.device}, but its input is {described(x)}"
-            )
 
     def _fitting(self, state: HebbianMemoryState | None, batch: int) -> HebbianMemoryState:
         """Return a state, once it has been seen to be of this core; a fresh one for None."""

@@ -1,4 +1,4 @@
-"""Recurrent networks with plastic weights: Hebbian and gradient rules that act during an episode.
+"""Networks that remember: with plastic weights, written by rules, associative or ordinary memories.
 
 >>> from agents import PlasticNetwork
 >>> net = PlasticNetwork(input_size=16, output_size=1, hidden_size=128, cell="rnn")

@@ -1,1 +1,1 @@
-"""Other memories than the plastic network, a file each."""
+"""Other memories than the plastic network, and torch's recurrent modules as cores."""

@@ -131,7 +131,7 @@ class AssociativeMemory(nn.Module):
         """How the memories are computed.
 
         `"compiled"`, in C, where `agents.memories.cpu` can; `"chunked"`, in PyTorch, anywhere; or
-        `"auto"`, compiled where possible. They agree up to rounding.
+        `"auto"`, compiled where it can be and is likely to be faster. They agree up to rounding.
         """
         form: FormName = self.layers[0].form  # type: ignore[assignment]
         return form

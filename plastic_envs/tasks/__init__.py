@@ -1,4 +1,4 @@
-"""The tasks: pure, vectorised, seeded definitions of episodes, one file each."""
+"""The tasks: pure, vectorised, seeded definitions of episodes, in two rooms, a file each."""
 
 from plastic_envs.tasks.base import Outcome, Played, Task
 from plastic_envs.tasks.interactive.bandit import Bandit

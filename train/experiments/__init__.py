@@ -1,1 +1,1 @@
-"""The paper's experiments as data, how they are run, and the report of what came out."""
+"""Experiments as data, how they are run, and the report of what came out."""

@@ -32,7 +32,8 @@ class Update(nn.Module, ABC):
     """Base of the updates, each of which computes one memory in two forms.
 
     `step` is the literal equation, used for acting, and in a loop (`agents.memories.naive`) as the
-    truth for the tests; `forward` computes whole sequences at once. A state is a named tuple of
+    truth for the tests; `forward` computes whole sequences at once. (Some have a compiled form
+    besides, in `agents.memories.cpu`.) A state is a named tuple of
     tensors [B, H, …] in which zeros are an empty memory.
 
     Args:

@@ -72,9 +72,9 @@ class Concentration(Task):
 
     ## Scores
     Cards turned in a game (at most `episode_length`), the fewer the better. Without memory, turning
-    any card that lies face down: `2 num_pairs²` (8 for two pairs, 18 for three); all cards alike:
-    `random_score`. Optimum, by dynamic programming: `optimal_score`, 5.33 for two pairs and 8.67
-    for three.
+    any card that lies face down: `chance_score`, in a game without end `2 num_pairs²` (8 for two
+    pairs, 18 for three); all cards alike: `random_score`. Optimum, by dynamic programming:
+    `optimal_score`, 5.33 for two pairs and 8.67 for three.
 
     ## Version history
     - v0: first version.

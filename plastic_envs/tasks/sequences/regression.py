@@ -27,8 +27,7 @@ class Regression(SquaredErrorTask):
     ## Description
     The few-shot regression task of Duan et al. (arXiv 2302.03235). Every episode draws a new
     function. First come `num_support` points with their noisy value, then `num_query` points whose
-    value must be predicted. Unlike in the other tasks no query repeats what was shown: the mapping
-    must be inferred.
+    value must be predicted. No query repeats what was shown: the mapping must be inferred.
 
     ## Observation space
     `Box`, float32 `[input_size + 2]`: the point, its value (0 for a query), and a flag that is 1
@@ -55,7 +54,8 @@ class Regression(SquaredErrorTask):
     Mean squared error over the query points. Best without memory: (n - 1) / n (answer 0). Random
     answers: (n - 1) / n + ((n - 1)² / n) / 3. No optimum is known in closed form; `oracle` is the
     best linear predictor (kernel ridge under the task's own prior), close to the optimum for
-    `linear` and a reference rather than a limit for `mlp`.
+    `linear` and a reference rather than a limit for `mlp`, whose posterior mean is in
+    `plastic_envs.tasks.sequences.posterior`.
 
     ## Version history
     - v0: first version.

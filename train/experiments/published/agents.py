@@ -1,4 +1,4 @@
-"""What agents learn by reinforcement: every kind of memory on the same tasks, beside none.
+"""What agents learn by reinforcement: several kinds of memory on the same tasks, beside none.
 
 `mlp` remembers nothing: it sees the observation alone. `mlp-last` sees its last action and reward,
 as all others do.

@@ -1,4 +1,4 @@
-"""Experiments on few-shot images: the paper's, and all methods on the same embeddings."""
+"""Experiments on few-shot images: the paper's, and other methods beside them on one encoder."""
 
 from typing import Any
 

@@ -22,4 +22,4 @@ MEMORIES = (
         _CORES,
     ),
 )
-"""All experiments that compare memories."""
+"""All experiments that compare rules with each other and with ordinary networks."""

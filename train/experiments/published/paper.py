@@ -1,8 +1,8 @@
 """The experiments of the paper (arXiv 2302.03235) on sequences, which are supervised.
 
 Budgets: `paper` has the published sizes, steps and seeds; `laptop` has fewer seeds and steps,
-smaller networks, RNNs and Conv-4 alone; `smoke` shows in a minute or two that everything works, and
-nothing else.
+smaller networks and RNNs alone; `smoke` shows in a minute or two that everything works, and nothing
+else.
 """
 
 from collections.abc import Iterable, Mapping

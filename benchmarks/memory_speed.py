@@ -77,6 +77,7 @@ def make_cores(key_size: int, *, chunked: bool = False) -> dict[str, nn.Module]:
     if chunked:
         for name, core in list(cores.items()):
             if cpu.compiles(core.layers[0].update):  # type: ignore[union-attr,index]
+                core.form = "compiled"  # type: ignore[assignment]
                 cores[f"{name}, chunked"] = twin = copy.deepcopy(core)
                 twin.form = "chunked"  # type: ignore[assignment]
     wanted = count(cores["mesa"])

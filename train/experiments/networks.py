@@ -9,6 +9,7 @@ from agents.core import CORES
 from train.experiments.sweep import Axis, Budget, Experiment, Settings
 from train.parts import find_core
 
+_ABBREVIATED = ("lstm", "gru", "rnn", "mlp")
 _HIDDEN = "network.core_settings.hidden_size"
 _WORDS = {"hebbian": "Hebbian", "oja": "Oja", "none": "no plasticity,"}
 
@@ -72,10 +73,10 @@ def _joined(budget: Budget, labels: Iterable[str]) -> Budget:
 
 def _network(label: str, size: int) -> Axis:
     rule, dash, cell = label.rpartition("-")
-    if dash:
+    if dash and label not in CORES:
         return networks({cell: size}, (rule,))
     settings: dict[str, Any] = {"network.core": label}
-    title = label.upper() if label in CORES else label
+    title = label.upper() if label in _ABBREVIATED else label
     if "hidden_size" in find_core(label).options:
         settings[_HIDDEN] = size
         title = f"{title} {size}"

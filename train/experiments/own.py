@@ -57,5 +57,5 @@ def ask_for(labels: Iterable[str]) -> None:
 def is_known(label: str) -> bool:
     """Say whether a label is of nothing but what is registered or was asked for."""
     rule, dash, cell = label.rpartition("-")
-    registered = rule in RULES and cell in CELLS if dash else label in CORES
+    registered = label in CORES or (dash and rule in RULES and cell in CELLS)
     return registered or label in _asked

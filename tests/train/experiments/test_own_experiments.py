@@ -79,17 +79,18 @@ def mine(tmp_path, monkeypatch):
 
 def test_any_rule_cell_or_core_joins_an_experiment(command, mine):
     words = ("reproduce", "tiny", "--budget", "smoke", "--out", mine, "--seeds", 0, "--json")
-    added = ("oja-gru", "gru", "my_memory:Slow-rnn", "my_memory:Average")
+    added = ("oja-gru", "gru", "gated-delta", "my_memory:Slow-rnn", "my_memory:Average")
     code, out = command(*words, "--only", "noise=0.5", "--networks", *added)
     assert code == 0
     found = {row["network"]: row for row in map(json.loads, out.splitlines()) if "runs" in row}
-    titles = ["Oja GRU 8", "GRU 8", "my_memory:Slow RNN 8", "my_memory:Average"]
+    titles = ["Oja GRU 8", "GRU 8", "gated-delta", "my_memory:Slow RNN 8", "my_memory:Average"]
     run = [row for row in found.values() if row["score"] is not None]
     assert [row["network"] for row in run] == titles
     configs = [RunFolder(path.parent).config() for path in mine.glob("smoke/*/config.json")]
     assert {(c.network.core, c.network.rule) for c in configs} == {
         ("plastic", "oja"),
         ("gru", None),
+        ("gated-delta", None),
         ("plastic", "my_memory:Slow"),
         ("my_memory:Average", None),
     }

@@ -13,6 +13,8 @@ from plastic_envs.tasks.sequence import Episodes, SequenceTask
 
 Labels = Literal["exclusive", "repeated"]
 
+_MOST_LABELS = 2**12
+
 
 @dataclass(frozen=True)
 class Association(SequenceTask):
@@ -55,7 +57,7 @@ class Association(SequenceTask):
             exclusive. The papers use 10 and more.
         num_queries: Queries, at least 1. The papers have 1.
         pattern_size: Entries of a pattern, at least 1.
-        num_labels: Labels there are, at least 2.
+        num_labels: Labels there are, from 2 to 4,096.
         labels: `"exclusive"` or `"repeated"`.
         noise: Standard deviation of the noise on the pattern of a query, from 0 to a million.
     """
@@ -73,6 +75,8 @@ class Association(SequenceTask):
     def __post_init__(self) -> None:
         """Check the arguments."""
         self.check_integers(num_pairs=1, num_queries=1, pattern_size=1, num_labels=2)
+        if self.num_labels > _MOST_LABELS:
+            raise ValueError(f"num_labels must be at most {_MOST_LABELS}, got {self.num_labels}")
         self.check_choices(labels=get_args(Labels))
         self.check_numbers(noise=0)
         if self.labels == "exclusive" and self.num_pairs > self.num_labels:

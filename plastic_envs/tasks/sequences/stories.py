@@ -30,6 +30,7 @@ _WENT, _TOOK, _DROPPED = range(3)
 _PEOPLE = ("Mary", "John", "Sandra", "Daniel")
 _OBJECTS = ("milk", "football", "apple")
 _PLACES = ("kitchen", "garden", "office", "bathroom", "hallway", "bedroom")
+_MOST_NAMES = 1_000  # of people, objects and places
 _DRAWS = 3  # of a sentence: what happens, who or which, where
 
 
@@ -91,9 +92,9 @@ class Stories(SequenceTask):
     Attributes:
         num_facts: Sentences that an answer takes, 1 or 2.
         story_length: Sentences before the question, at least 2.
-        num_people: People, at least 1.
-        num_objects: Objects, at least 1 (with two facts).
-        num_places: Places, at least 2.
+        num_people: People, from 1 to 1,000.
+        num_objects: Objects, from 1 to 1,000 (with two facts).
+        num_places: Places, from 2 to 1,000.
         tokens: `"sentence"` or `"word"`.
         root: A folder of the published files (`qa1_…_train.txt`, …) to read stories from.
         number: Which of the 20 published tasks, from 1.
@@ -118,9 +119,10 @@ class Stories(SequenceTask):
 
     def __post_init__(self) -> None:
         """Check the arguments; reads the files."""
-        self.check_integers(story_length=2, num_people=1, num_objects=1, num_places=2)
-        self.check_integers(most_sentences=1)
-        for name, most in (("num_facts", 2), ("number", NUM_TASKS)):
+        self.check_integers(story_length=2, most_sentences=1, num_places=2)
+        bounds = {"num_facts": 2, "number": NUM_TASKS}
+        bounds |= dict.fromkeys(("num_people", "num_objects", "num_places"), _MOST_NAMES)
+        for name, most in bounds.items():
             value = check_int(name, getattr(self, name), minimum=1, maximum=most)
             object.__setattr__(self, name, value)
         self.check_choices(tokens=get_args(Tokens), split=SPLITS)

@@ -15,7 +15,7 @@ from plastic_envs import TaskEnv, ids, make_task
 from plastic_envs.wrappers import History, VectorHistory
 
 TOO_LARGE = [
-    ("PlasticAssociation-v0", {"num_labels": 10**9}, "num_labels=1000000000"),
+    ("PlasticAssociation-v0", {"num_labels": 10**9}, "num_labels must be at most 4096"),
     ("PlasticAssociation-v0", {"num_queries": 10**9}, "num_queries=1000000000"),
     ("PlasticConcentration-v0", {"num_pairs": 33}, "num_pairs must be at most 32"),
     ("PlasticConcentration-v0", {"picture_size": 10**9}, "picture_size=1000000000"),
@@ -23,7 +23,8 @@ TOO_LARGE = [
     ("PlasticPatternCompletion-v0", {"num_bits": 10**9}, "num_bits=1000000000"),
     ("PlasticPatternCompletion-v0", {"presentations": 10**9}, "presentations=1000000000"),
     ("PlasticStories-v0", {"story_length": 10**9}, "story_length=1000000000"),
-    ("PlasticStories-v0", {"num_people": 10**9}, "num_people=1000000000"),
+    ("PlasticStories-v0", {"num_people": 10**9}, "num_people must be .* at most 1000"),
+    ("PlasticStories-v0", {"num_places": 1001}, "num_places must be .* at most 1000"),
     ("PlasticCopy-v0", {"dim": 10**8}, "dim=100000000"),
     ("PlasticCopy-v0", {"length": 10**12}, "length must be"),
     ("PlasticCopy-v0", {"length": 2**31 - 1}, "length=2147483647"),

@@ -12,8 +12,7 @@ from agents.memories.updates.update import Chunks, Update, Write, carry, cut, fr
 from plastic_envs.checks import check_number
 
 _CHUNK = 40  # steps
-_ROUNDING = 16  # of a sum of some thousand keys, in units of its trace's last place
-_GRAM_ROUNDING = 2  # of the products of a chunk's keys, likewise
+_ROUNDING = 16  # of sums and products of many keys, in units of their trace's last place
 
 
 class MesaState(NamedTuple):
@@ -219,7 +218,7 @@ class _Dual(torch.autograd.Function):
         k = pairs[..., :size]
         gram = (k @ transposed(k)).mul_(decay + transposed(decay.tril(-1)))
         diagonal = gram.diagonal(dim1=-2, dim2=-1)
-        rounding = _GRAM_ROUNDING * torch.finfo(gram.dtype).eps * diagonal.sum(-1, keepdim=True)
+        rounding = _ROUNDING * torch.finfo(gram.dtype).eps * diagonal.sum(-1, keepdim=True)
         # The 1 is Λ: where it is less than the rounding of large keys, there might be no factor.
         diagonal.add_(rounding.clamp(min=1))
         inverse = _inverted_factor(gram)

@@ -155,8 +155,9 @@ class HebbianMemoryNetwork(nn.Module):
             check_starts(episode_starts, (len(x),), x.device)  # type: ignore[arg-type]
             state = emptied(state, episode_starts)
         s = self.features(x)
-        memory, _ = self._written(*self._pairs(s), state.M)
-        return self._answer(s, memory), HebbianMemoryState(memory)
+        memory = self._written(*self._pairs(s), state.M)
+        outputs = self.readout(torch.cat([s, self._found(s, memory)], dim=-1))
+        return outputs, HebbianMemoryState(memory)
 
     def forward(
         self,
@@ -177,7 +178,7 @@ class HebbianMemoryNetwork(nn.Module):
         Raises:
             ValueError: As for `step`.
         """
-        outputs, state, _ = self._run(x, state, episode_starts)
+        outputs, state, _ = self._run(x, state, episode_starts, probe=False)
         return outputs, state
 
     def probe(
@@ -187,11 +188,16 @@ class HebbianMemoryNetwork(nn.Module):
         episode_starts: Tensor | None = None,
     ) -> tuple[Tensor, HebbianMemoryState, MemoryProbes]:
         """Run over a sequence as `forward` does, and report what the memory did at each step."""
-        outputs, state, rows = self._run(x, state, episode_starts)
+        outputs, state, rows = self._run(x, state, episode_starts, probe=True)
         return outputs, state, MemoryProbes(*torch.stack(rows, dim=2).unbind())
 
     def _run(
-        self, x: Tensor, state: HebbianMemoryState | None, starts: Tensor | None
+        self,
+        x: Tensor,
+        state: HebbianMemoryState | None,
+        starts: Tensor | None,
+        *,
+        probe: bool,
     ) -> tuple[Tensor, HebbianMemoryState, list[Tensor]]:
         check_input(x, 3, self.input_size, self.readout.weight)
         state = self._fitting(state, len(x))
@@ -204,10 +210,11 @@ class HebbianMemoryNetwork(nn.Module):
             if starts is not None:
                 state = emptied(state, starts[:, t])
             at = keys[:, t], values[:, t], strengths[:, t]
-            memory, row = self._written(*at, state.M)
+            memory = self._written(*at, state.M)
+            if probe:
+                rows.append(_row(*at, state.M, memory))
             state = HebbianMemoryState(memory)
             answers.append(self._found(s[:, t], memory))
-            rows.append(row)
         outputs = self.readout(torch.cat([s, torch.stack(answers, dim=1)], dim=-1))
         return outputs, state, rows
 
@@ -216,35 +223,24 @@ class HebbianMemoryNetwork(nn.Module):
         keys, values = self.write(s).relu().chunk(2, dim=-1)
         return keys, values, torch.sigmoid(self.gate(s))
 
-    def _written(
-        self, key: Tensor, value: Tensor, strength: Tensor, memory: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the memory after a write, and strength, what was new, and norm [3, B]."""
-        held = torch.einsum("bk,bkv->bv", key, memory)
-        new = (value - held).detach().norm(dim=-1)
+    def _written(self, key: Tensor, value: Tensor, strength: Tensor, memory: Tensor) -> Tensor:
+        """Return the memory after a write."""
         if self.join is not None and self.norms is not None:
             of_key, of_value = self.norms
             key = of_key(key)
-            held = torch.einsum("bk,bkv->bv", key, memory)
-            value = of_value(self.join(torch.cat([value, held], dim=-1)))
+            value = of_value(self.join(torch.cat([value, _read(key, memory)], dim=-1)))
         pairs = key.unsqueeze(-1) * value.unsqueeze(-2)
         change = self.potentiation * (self.limit - memory) * pairs
         change = change - self.depression * memory * key.square().unsqueeze(-1)
-        memory = memory + strength.unsqueeze(-1) * change
-        row = [strength.detach().squeeze(-1), new, memory.detach().flatten(1).norm(dim=-1)]
-        return memory, torch.stack(row)
+        return memory + strength.unsqueeze(-1) * change
 
     def _found(self, s: Tensor, memory: Tensor) -> Tensor:
         """Return what is read in all hops, [B, memory_size]."""
         found = torch.zeros_like(memory[:, 0])
         for _ in range(self.hops):
             key = self.read(torch.cat([s, found], dim=-1)).relu()
-            found = torch.einsum("bk,bkv->bv", key, memory)
+            found = _read(key, memory)
         return found
-
-    def _answer(self, s: Tensor, memory: Tensor) -> Tensor:
-        answer: Tensor = self.readout(torch.cat([s, self._found(s, memory)], dim=-1))
-        return answer
 
     def _empty(self, batch: int) -> HebbianMemoryState:
         like = self.readout.weight
@@ -259,3 +255,15 @@ class HebbianMemoryNetwork(nn.Module):
         shape = (batch, self.memory_size, self.memory_size)
         check_leaves("the state holds", [state.M], [shape], self.readout.weight)
         return state
+
+
+def _read(key: Tensor, memory: Tensor) -> Tensor:
+    """Return Mᵀ k, [B, memory_size]."""
+    return torch.einsum("bk,bkv->bv", key, memory)
+
+
+@torch.no_grad()
+def _row(key: Tensor, value: Tensor, strength: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Return strength, what was new of the value, and norm after the write, [3, B]."""
+    new = (value - _read(key, before)).norm(dim=-1)
+    return torch.stack([strength.squeeze(-1), new, after.flatten(1).norm(dim=-1)])
